@@ -1,0 +1,44 @@
+# make demo     set up, then turn a small generator towards a character, offline; ends in a report
+# make test     set up, then lint, type and run the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := rlhf_dialog recipes tests benchmarks
+LAUNCH := $(BIN)/accelerate launch --quiet --config_file accelerate_configs/single_process.yaml
+
+.PHONY: setup demo demo-seq2seq test format lint type clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25"
+	@# torch first and pinned: a plain `torch` may bring several GB of CUDA packages
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $(READY)
+
+demo: $(READY)
+	$(LAUNCH) recipes/seqgan_ppo.py --output_dir runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+demo-seq2seq: $(READY)
+	$(LAUNCH) recipes/seqgan_ppo.py --config recipes/configs/demo_seq2seq.yaml \
+		--output_dir runs/demo-seq2seq-$(shell date +%Y%m%d-%H%M%S)
+
+test: lint type
+	$(BIN)/python -m pytest
+
+format: $(READY)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix --quiet $(SOURCES)
+
+lint: $(READY)
+	$(BIN)/ruff format --check --quiet $(SOURCES)
+	$(BIN)/ruff check --quiet $(SOURCES)
+
+type: $(READY)
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,107 @@
+"""What a person sees: one console, one kind of progress bar, and libraries that keep quiet."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import datasets
+import torch
+import transformers
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.utils import logging as transformers_logging
+
+from rlhf_dialog.errors import UserError
+
+
+def is_main_process() -> bool:
+    """True on the one process that talks, before and after Accelerate is set up."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+console = Console(highlight=False, quiet=not is_main_process())
+
+
+def quiet_libraries() -> None:
+    """Silences notices a user can do nothing about; errors still come through."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    datasets.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|trl)\b")
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
+    """A bar for one stage. The yielded ``advance(note="")`` moves it by one step."""
+    bar = Progress(
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed:>5.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task(description, total=total, note="")
+
+        def advance(note: str = "") -> None:
+            bar.update(task, advance=1, note=note)
+
+        yield advance
+
+
+class TrainerProgress(TrainerCallback):
+    """Shows a transformers Trainer as one of our bars."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+        self.note = ""
+
+    @classmethod
+    def attach(cls, trainer: Trainer, description: str) -> None:
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(cls(description))
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = progress(self.description, state.max_steps)
+        self.advance = self.bar.__enter__()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "loss" in logs:
+            self.note = f"loss {float(logs['loss']):.2f}"
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.advance(self.note)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.__exit__(None, None, None)
+
+
+def use_all_cores() -> None:
+    """Shares the machine's cores among its processes; `accelerate launch` leaves one to each."""
+    torch.set_num_threads(
+        max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    )
+
+
+def run_recipe(main: Callable[[], None]) -> None:
+    """Runs a recipe; a `UserError` becomes one sentence on stderr and exit status 2."""
+    quiet_libraries()
+    use_all_cores()
+    try:
+        main()
+    except UserError as error:
+        if is_main_process():
+            print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

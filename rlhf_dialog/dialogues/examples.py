@@ -1,0 +1,79 @@
+"""Dialogues to (context, reply) examples, for everybody or for one character."""
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+
+from rlhf_dialog.dialogues.schema import Dialogue, Example, Turn, speaker_key
+from rlhf_dialog.errors import UserError
+
+
+def make_examples(
+    dialogues: Sequence[Dialogue], *, character: str | None = None, max_turns: int = 3
+) -> list[Example]:
+    """Every reply with the turns before it, in the order of the dialogues.
+
+    Adjacent turns of one speaker are first merged into one, joined by a space. Every turn but the
+    first of a dialogue is then a reply to somebody else.
+
+    Args:
+        dialogues: where to look.
+        character: whose replies to keep, compared by `speaker_key`; None keeps everybody's.
+        max_turns: the most turns (merged ones) in a context, at least 1.
+
+    Raises:
+        UserError: `max_turns` is below 1.
+    """
+    if max_turns < 1:
+        raise UserError(f"max_turns is {max_turns}; give at least 1 turn of context")
+    wanted = None if character is None else speaker_key(character)
+    examples = []
+    for dialogue in dialogues:
+        turns = _merged(dialogue.turns)
+        for place in range(1, len(turns)):
+            reply = turns[place]
+            if wanted is None or speaker_key(reply.speaker) == wanted:
+                context = tuple(turn.text for turn in turns[max(0, place - max_turns) : place])
+                answers = turns[place - 1].speaker
+                examples.append(Example(context, reply.text, reply.speaker, dialogue.id, answers))
+    return examples
+
+
+def require_character(dialogues: Sequence[Dialogue], character: str, minimum: int) -> None:
+    """Nothing, when `character` has at least `minimum` replies in `dialogues`.
+
+    Raises:
+        UserError: the character does not occur (the message names the five most frequent speakers
+            and the closest spelling), or has too few replies (it says how many, and how many are
+            needed).
+    """
+    turns_of: Counter[str] = Counter()
+    spelling: dict[str, str] = {}
+    for dialogue in dialogues:
+        for turn in dialogue.turns:
+            key = speaker_key(turn.speaker)
+            turns_of[key] += 1
+            spelling.setdefault(key, turn.speaker)
+
+    wanted = speaker_key(character)
+    if wanted not in turns_of:
+        close = difflib.get_close_matches(wanted, turns_of, n=1)
+        hint = f'did you mean "{spelling[close[0]]}"? ' if close else ""
+        frequent = ", ".join(f"{spelling[key]} ({n} turns)" for key, n in turns_of.most_common(5))
+        raise UserError(
+            f'the character "{character}" says nothing in these dialogues; {hint}'
+            f"the most frequent speakers are: {frequent or 'none'}"
+        )
+    replies = len(make_examples(dialogues, character=character))
+    if replies < minimum:
+        raise UserError(
+            f'the character "{character}" has {replies} replies in these dialogues and at least '
+            f"{minimum} are needed; add dialogues or choose a character who speaks more"
+        )
+
+
+def _merged(turns: Sequence[Turn]) -> list[Turn]:
+    """`turns`, with neighbours of one speaker joined; the first spelling of the name is kept."""
+    runs = (list(run) for _, run in groupby(turns, key=lambda turn: speaker_key(turn.speaker)))
+    return [Turn(run[0].speaker, " ".join(turn.text for turn in run)) for run in runs]

@@ -1,0 +1,141 @@
+"""The discriminator: a BERT-style classifier of (context, reply) pairs with its own tokenizer.
+
+One logit: above zero, the reply sounds like the character's own (Goodfellow et al. 2014; for
+dialogue, Li et al. 2017). Contexts and replies arrive as text, so that any generator can be judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import BertWordPieceTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertTokenizerFast,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from rlhf_dialog.errors import UserError, cannot_load
+
+SCORING_BATCH = 64
+
+
+@dataclass
+class Discriminator:
+    """A sequence classifier with one logit, and the tokenizer that feeds it.
+
+    Calling it scores text: `(contexts, replies) -> FloatTensor[B]` of logits, the text-reward
+    signature.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+
+    @torch.no_grad()
+    def __call__(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> torch.Tensor:
+        """Logits (B,) float32 on the CPU, in the order given; batches are sorted by length."""
+        self.model.eval()
+        order = sorted(
+            range(len(replies)), key=lambda i: len(replies[i]) + sum(map(len, contexts[i]))
+        )
+        scores = torch.empty(len(replies))
+        for start in range(0, len(order), SCORING_BATCH):
+            rows = order[start : start + SCORING_BATCH]
+            batch = self.encode([contexts[i] for i in rows], [replies[i] for i in rows])
+            scores[rows] = self.logits(batch).float().cpu()
+        return scores
+
+    def encode(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> dict:
+        """Token tensors of a batch of pairs. The reply is kept whole, and the latest context.
+
+        A reply longer than two thirds of `max_tokens` loses its end: it is then long enough to
+        be judged, and some context has to remain.
+        """
+        room = self.max_tokens * 2 // 3
+        separator = f" {self.tokenizer.sep_token} "
+        trimmed = [self._trim(reply, room) for reply in replies]
+        batch = self.tokenizer(
+            [separator.join(context) for context in contexts],
+            trimmed,
+            truncation="only_first",
+            max_length=self.max_tokens,
+            padding=True,
+            return_tensors="pt",
+        )
+        return {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+
+    def logits(self, batch: dict) -> torch.Tensor:
+        """Logits (B,) of an encoded batch, with gradients where they are on."""
+        return self.model(**batch).logits.squeeze(-1)
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _trim(self, reply: str, room: int) -> str:
+        if len(reply) <= room:  # no tokenizer makes more tokens than there are characters
+            return reply
+        ids = self.tokenizer(reply, add_special_tokens=False, verbose=False)["input_ids"]
+        return reply if len(ids) <= room else self.tokenizer.decode(ids[:room])
+
+
+def load_discriminator(name_or_path: str, *, max_tokens: int, what: str) -> Discriminator:
+    """Any encoder by Hub id or folder, with a head of one logit (new where the file has none).
+
+    Raises:
+        UserError: nothing to load there, or a classifier with another number of outputs.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            name_or_path, num_labels=1, dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise cannot_load(what, name_or_path, error) from error
+    limit = getattr(model.config, "max_position_embeddings", max_tokens)
+    if max_tokens > limit:
+        raise UserError(
+            f"discriminator_max_tokens: {max_tokens} is more than the {limit} positions of "
+            f"{name_or_path}; give at most {limit}."
+        )
+    return _complete(model, tokenizer, max_tokens)
+
+
+def fresh_discriminator(
+    texts: Iterable[str], *, hidden_size: int, layers: int, max_tokens: int, seed: int
+) -> Discriminator:
+    """A small untrained BERT and a WordPiece tokenizer made from `texts`, for offline machines."""
+    wordpiece = BertWordPieceTokenizer(lowercase=True)
+    wordpiece.train_from_iterator(
+        list(texts), vocab_size=4000, min_frequency=2, show_progress=False
+    )
+    tokenizer = BertTokenizerFast(tokenizer_object=wordpiece._tokenizer)
+    config = BertConfig(
+        vocab_size=wordpiece.get_vocab_size(),
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, hidden_size // 32),
+        intermediate_size=4 * hidden_size,
+        max_position_embeddings=max_tokens,
+        num_labels=1,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_config(config)
+    return _complete(model, tokenizer, max_tokens)
+
+
+def _complete(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> Discriminator:
+    tokenizer.truncation_side = "left"  # of the context: its oldest part goes first
+    tokenizer.model_max_length = max_tokens
+    return Discriminator(model.eval(), tokenizer, max_tokens)

@@ -1,0 +1,126 @@
+"""Where fakes come from.
+
+================  =========================================================================
+generated         what the generator says under a real context, sampled afresh
+cast              what another character of the same show really said: same domain, other voice
+wrong_context     what the character really said, elsewhere
+degenerate        broken replies: where a policy ends that optimises a naive reward
+replayed          older generated fakes, so that the discriminator does not forget them
+================  =========================================================================
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rlhf_dialog.dialogues.schema import Example, speaker_key
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A labelled example of the discriminator."""
+
+    context: tuple[str, ...]
+    reply: str
+    is_real: bool
+    kind: str  # "real", or a row of the table above
+
+
+def fakes(kind: str, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> list[Pair]:
+    return [Pair(tuple(c), r, False, kind) for c, r in zip(contexts, replies, strict=True)]
+
+
+def answers_somebody_else(example: Example, character: str) -> bool:
+    """True for another speaker's reply to a turn that is not the character's.
+
+    The character hardly ever answers themselves, so a fake under a context that ends with their
+    own turn is given away by the context, whatever the reply.
+    """
+    key = speaker_key(character)
+    return key not in (speaker_key(example.speaker), speaker_key(example.answers))
+
+
+def wrong_context_fakes(reals: Sequence[Pair], rng: random.Random) -> list[Pair]:
+    """Each real reply under the context of another: a random cyclic shift of a random order."""
+    if len(reals) < 2:
+        return []
+    order = rng.sample(range(len(reals)), len(reals))
+    shift = rng.randrange(1, len(reals))
+    shifted = order[shift:] + order[:shift]
+    return fakes(
+        "wrong_context", [reals[i].context for i in order], [reals[j].reply for j in shifted]
+    )
+
+
+def degenerate_fakes(reals: Sequence[Pair], rng: random.Random) -> list[Pair]:
+    """One broken reply per real pair, made from its reply and context."""
+    makers = (_too_short, _repeated, _copied_word, _copied_turn, _shuffled)
+    return [
+        Pair(real.context, rng.choice(makers)(real, rng), False, "degenerate")
+        for real in reals
+        if real.reply.split()
+    ]
+
+
+def _too_short(real: Pair, rng: random.Random) -> str:
+    words = real.reply.split()
+    start = rng.randrange(len(words))
+    return " ".join(words[start : start + rng.randint(1, 2)])
+
+
+def _repeated(real: Pair, rng: random.Random) -> str:
+    words = real.reply.split()
+    width = rng.randint(1, min(3, len(words)))
+    start = rng.randrange(len(words) - width + 1)
+    return " ".join(words[start : start + width] * rng.randint(2, 5))
+
+
+def _copied_word(real: Pair, rng: random.Random) -> str:
+    """A word of the context, a name if there is one, said once or several times."""
+    words = " ".join(real.context).split()
+    names = [word for word in words if word[:1].isupper()]
+    return " ".join([rng.choice(names or words)] * rng.randint(1, 3))
+
+
+def _copied_turn(real: Pair, rng: random.Random) -> str:
+    return rng.choice(real.context)
+
+
+def _shuffled(real: Pair, rng: random.Random) -> str:
+    words = real.reply.split()
+    return " ".join(rng.sample(words, len(words)))
+
+
+def mix(
+    pools: Mapping[str, Sequence[Pair]],
+    shares: Mapping[str, float],
+    count: int,
+    rng: random.Random,
+) -> list[Pair]:
+    """`count` fakes drawn from `pools` by `shares`, with replacement."""
+    total = sum(share for kind, share in shares.items() if pools.get(kind))
+    mixed: list[Pair] = []
+    for kind, share in shares.items():
+        pool = pools.get(kind)
+        if pool:
+            mixed += rng.choices(pool, k=round(count * share / total))
+    rng.shuffle(mixed)
+    return mixed
+
+
+@dataclass
+class ReplayBuffer:
+    """Generated fakes of earlier refreshes, newest last, at most `size` of them."""
+
+    size: int
+    pairs: list[Pair] = field(default_factory=list)
+
+    def add(self, pairs: Sequence[Pair]) -> None:
+        replayed = [Pair(p.context, p.reply, False, "replayed") for p in pairs]
+        self.pairs = (self.pairs + replayed)[-self.size :] if self.size else []
+
+    def sample(self, count: int, rng: random.Random) -> list[Pair]:
+        """At most `count` different pairs."""
+        return rng.sample(self.pairs, min(count, len(self.pairs)))

@@ -1,0 +1,1 @@
+"""Numbers about a generator, from judges that were never its reward."""

@@ -1,0 +1,1 @@
+"""The policy side: models that reply."""

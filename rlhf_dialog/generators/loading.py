@@ -1,0 +1,228 @@
+"""A Hub id, a folder or a fresh architecture becomes one thing: a `Generator`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BlenderbotSmallConfig,
+    GenerationConfig,
+    GPT2Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from rlhf_dialog.errors import UserError, cannot_load
+
+PAD_TOKEN = "<|pad|>"
+ARCHITECTURES = ("gpt2", "blenderbot-small")
+
+
+@dataclass
+class Generator:
+    """A dialogue model and the tokenizer that belongs to it.
+
+    The pad token is always distinct from every end-of-sequence token, because a loss mask that is
+    read off a shared id silently drops the end of the reply (TRL defect 12).
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        return bool(self.model.config.is_encoder_decoder)
+
+    @property
+    def kind(self) -> str:
+        return "encoder-decoder" if self.is_encoder_decoder else "causal"
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence the model takes, in tokens; None where positions are relative (T5)."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    def round_trip(self, text: str) -> str:
+        """`text` as this generator would have spelt it: through its tokenizer and back.
+
+        A discriminator that sees raw human text beside decoded model text learns casing and
+        spacing instead of the character (BlenderBot-small writes ``hello , how``).
+        """
+        return self.decode(self.encode(text))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text; text that spells a control token does not become one."""
+        ids = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, verbose=False
+        )["input_ids"]
+        control = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+        return [token for token in ids if token not in control]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+    def save(self, folder: Path) -> None:
+        """Writes a folder that plain `from_pretrained` loads."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def frozen_copy(self) -> Generator:
+        """An independent copy that takes no gradients, in eval mode."""
+        model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        return Generator(model, self.tokenizer)
+
+
+def load_generator(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> Generator:
+    """Loads a causal or an encoder-decoder language model by Hub id or folder.
+
+    Raises:
+        UserError: the model or its tokenizer is not to be found, or is of another kind.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_path)
+        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        model = auto.from_pretrained(name_or_path, dtype=dtype)
+    except Exception as error:  # a broken folder raises OSError, TypeError, SafetensorError, ...
+        raise cannot_load("generator", name_or_path, error) from error
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) < rows // 2:  # transformers invents an empty one where the files are missing
+        missing = ValueError(f"its tokenizer has {len(tokenizer)} tokens, the model {rows}")
+        raise cannot_load("generator", name_or_path, missing)
+    return _complete(model, tokenizer)
+
+
+def fresh_generator(
+    architecture: str,
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    hidden_size: int,
+    layers: int,
+    heads: int,
+    positions: int,
+    seed: int,
+) -> Generator:
+    """A small untrained generator and a byte-level BPE tokenizer made from `texts`.
+
+    For machines that can download nothing. The architectures are the real ones: GPT-2 (which
+    DialoGPT is) and BlenderBot-small; for the latter `layers` counts encoder and decoder each.
+    """
+    if architecture not in ARCHITECTURES:
+        raise UserError(
+            f"fresh_architecture: {architecture!r} is not known; choose one of {ARCHITECTURES}."
+        )
+    tokenizer = train_tokenizer(texts, vocab_size)
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config: PreTrainedConfig
+    if architecture == "gpt2":
+        config = GPT2Config(
+            vocab_size=len(tokenizer),
+            n_positions=positions,
+            n_embd=hidden_size,
+            n_layer=layers,
+            n_head=heads,
+            # The same function as GPT-2's own "gelu_new", in one kernel instead of eight.
+            activation_function="gelu_pytorch_tanh",
+            attn_pdrop=0.0,
+            **ids,
+        )
+    else:
+        config = BlenderbotSmallConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=positions,
+            d_model=hidden_size,
+            encoder_layers=layers,
+            decoder_layers=layers,
+            encoder_attention_heads=heads,
+            decoder_attention_heads=heads,
+            encoder_ffn_dim=4 * hidden_size,
+            decoder_ffn_dim=4 * hidden_size,
+            decoder_start_token_id=tokenizer.bos_token_id,
+            forced_eos_token_id=None,
+            scale_embedding=True,
+            **ids,
+        )
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = auto.from_config(config)
+    return _complete(model, tokenizer)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE (Radford et al. 2019), so that no text of any script is unknown to it."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<|start|>", "<|end|>", PAD_TOKEN]
+    backend.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=special[0], eos_token=special[1], pad_token=special[2]
+    )
+
+
+def _complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Generator:
+    """Gives the pair a distinct pad token and generation settings that truncate nothing."""
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            "The generator's tokenizer has no end-of-sequence token; replies could never end."
+        )
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    _grow_embeddings(model, len(tokenizer))
+    model.config.pad_token_id = tokenizer.pad_token_id
+    # A published file may force beams and at least 20 tokens (BlenderBot-small does), which makes
+    # every sampled reply longer than the policy that is being scored would have it.
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        top_k=0,
+        top_p=1.0,
+        temperature=1.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        decoder_start_token_id=model.config.decoder_start_token_id
+        if model.config.is_encoder_decoder
+        else None,
+    )
+    return Generator(model, tokenizer)
+
+
+def _grow_embeddings(model: PreTrainedModel, size: int) -> None:
+    """Makes room for new tokens, each with the mean of the rows that were there.
+
+    A random row would do harm: GPT-2's logits lie far below zero, so a new token with a logit near
+    zero would be sampled almost always. The mean row has the mean logit, hence by Jensen's
+    inequality a probability below 1 / vocabulary.
+    """
+    known = model.get_input_embeddings().num_embeddings
+    if size <= known:
+        return
+    model.resize_token_embeddings(size, mean_resizing=False)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[known:] = layer.weight[:known].mean(0)

@@ -1,0 +1,75 @@
+"""A recipe's values: defaults, then the YAML file, then the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from trl import TrlParser
+
+from rlhf_dialog.errors import UserError
+
+
+def parse(
+    dataclass_types: Sequence[type],
+    *,
+    default_config: Path | None,
+    arguments: Sequence[str] | None = None,
+) -> tuple[Any, ...]:
+    """One filled dataclass per type, by TRL's parser.
+
+    Args:
+        dataclass_types: the settings of the recipe.
+        default_config: the YAML file that is read when no ``--config`` is given.
+        arguments: a command line; by default the process's own.
+
+    Raises:
+        UserError: a file that is missing or no YAML mapping, a key that no setting has, or a value
+            of a wrong type.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = [
+        part for a in arguments for part in (a.split("=", 1) if a.startswith("--config=") else [a])
+    ]
+    if "--config" not in arguments and default_config is not None:
+        arguments += ["--config", str(default_config)]
+    if "--config" in arguments:
+        _check_file(arguments, dataclass_types)
+    parser = TrlParser(list(dataclass_types))
+    try:
+        return parser.parse_args_and_config(arguments)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(str(error).strip().splitlines()[0]) from error
+
+
+def _check_file(arguments: list[str], dataclass_types: Sequence[type]) -> None:
+    place = arguments.index("--config") + 1
+    if place >= len(arguments):
+        raise UserError("--config: give the path of a YAML file after it.")
+    path = Path(arguments[place])
+    if not path.is_file():
+        raise UserError(f"--config {path}: there is no such file; recipes/configs/ holds examples.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--config {path}: not valid YAML ({reason}).") from error
+    if not isinstance(values, dict):
+        raise UserError(f"--config {path}: must hold a mapping, one `key: value` a line.")
+    known = {f.name for kind in dataclass_types for f in dataclasses.fields(kind)}
+    for key in values:
+        if key not in known | {"env"}:
+            close = _closest(str(key), known)
+            raise UserError(f"--config {path}: field {key!r} is not known; {close}")
+
+
+def _closest(key: str, known: set[str]) -> str:
+    match = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {match[0]!r}?" if match else "see the recipe's --help for all fields."

@@ -1,0 +1,1 @@
+"""The algorithm that moves a generator towards a reward."""

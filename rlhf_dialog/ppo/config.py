@@ -1,0 +1,76 @@
+"""PPO's values: TRL's `PPOConfig` and what an adversarial reward on text needs besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from trl.experimental.ppo import PPOConfig
+
+from rlhf_dialog.errors import UserError
+
+REWARDS = ("discriminator", "constant", "shuffled")
+
+
+@dataclass
+class SeqGANPPOConfig(PPOConfig):
+    """Configuration of `SeqGANPPOTrainer`.
+
+    An update is one rollout of `per_device_train_batch_size · gradient_accumulation_steps ·
+    world size` episodes and `num_ppo_epochs · num_mini_batches` optimizer steps on it.
+    `max_steps` counts updates.
+    """
+
+    learning_rate: float = field(default=1e-5, metadata={"help": "Peak learning rate of AdamW."})
+    response_length: int = field(
+        default=32, metadata={"help": "Longest reply, in tokens with EOS."}
+    )
+    stop_token: str | None = field(
+        default="eos", metadata={"help": "A reply ends with the tokenizer's EOS."}
+    )
+    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature of rollouts."})
+    bf16: bool | None = field(default=False, metadata={"help": "Mixed precision in bfloat16."})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations."})
+    num_sample_generations: int = field(
+        default=0, metadata={"help": "Not used: see samples.jsonl."}
+    )
+    output_dir: str | None = field(default="runs/demo", metadata={"help": "The run's new folder."})
+
+    reward: str = field(
+        default="discriminator",
+        metadata={"help": "discriminator, or one of the controls: constant, shuffled."},
+    )
+    reward_clip: float = field(
+        default=4.0, metadata={"help": "Normalised scores are clipped to ± this many deviations."}
+    )
+    length_residual_window: int = field(
+        default=1024,
+        metadata={
+            "help": "Replies over which the effect of length is regressed out of the score; 0: off."
+        },
+    )
+    kl_coef: float = field(default=0.1, metadata={"help": "First KL coefficient, reward per nat."})
+    kl_target: float | None = field(
+        default=3.0,
+        metadata={
+            "help": "Target of KL(policy ‖ warm start), nats per reply; none: fixed kl_coef."
+        },
+    )
+    kl_horizon: int = field(
+        default=1000, metadata={"help": "Episodes over which the KL controller reacts."}
+    )
+    supervised_coef: float = field(
+        default=0.1,
+        metadata={"help": "Weight of the language-model loss on the warm start's replies; 0: off."},
+    )
+    supervised_batch_size: int = field(
+        default=32, metadata={"help": "Real replies per optimizer step for that loss and process."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.reward not in REWARDS:
+            raise UserError(f"reward: {self.reward!r} is not one of {', '.join(REWARDS)}.")
+        if self.response_length < 2:
+            raise UserError("response_length: a reply needs at least 2 tokens, one word and EOS.")
+        if not self.temperature > 0:
+            raise UserError(f"temperature: {self.temperature} must be above 0.")
+        super().__post_init__()

@@ -1,0 +1,91 @@
+"""From the score of a text to a number that PPO can use; and the controller of the KL penalty.
+
+A reward is any callable `(contexts, replies) -> FloatTensor[B]`: `contexts` is a list of lists of
+turns (oldest first), `replies` a list of texts. A `Discriminator` is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+TextReward = Callable[[Sequence[Sequence[str]], Sequence[str]], torch.Tensor]
+
+
+def constant_reward(contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> torch.Tensor:
+    """The control of SeqGAN's critics: what happens to a generator that learns nothing (B,)."""
+    return torch.zeros(len(replies))
+
+
+class ShuffledReward:
+    """The control that keeps a reward's distribution and takes its meaning away."""
+
+    def __init__(self, reward: TextReward, seed: int) -> None:
+        self.reward = reward
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> torch.Tensor:
+        scores = self.reward(contexts, replies)
+        return scores[torch.randperm(len(scores), generator=self.generator)]
+
+
+class LengthResidual:
+    """Takes out of a score what reply length alone explains.
+
+    Fits score = a + b·log(words) by least squares over the last `window` replies and returns
+    score - b·(log(words) - mean log(words)), words counted plus one. A policy then gains nothing by
+    merely getting longer or shorter.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.history: deque[tuple[float, float]] = deque(maxlen=window)
+
+    def __call__(self, scores: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        """`scores` (B,) and reply lengths `words` (B,) of all ranks -> residual scores (B,)."""
+        logs = np.log1p(words.double().cpu().numpy())
+        self.history.extend(zip(logs.tolist(), scores.tolist(), strict=True))
+        x, y = np.array(self.history).T
+        slope = float(np.cov(x, y)[0, 1] / x.var(ddof=1)) if x.std() > 1e-6 else 0.0
+        effect = slope * (logs - x.mean())
+        return scores - torch.tensor(effect, dtype=scores.dtype, device=scores.device)
+
+
+class RewardNormalizer:
+    """Divides centred scores by their running standard deviation (Welford, merged by batches)."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.m2 = 0.0, 0.0, 0.0
+
+    def __call__(self, scores: torch.Tensor) -> torch.Tensor:
+        """Updates the statistics with `scores` (B,), those of all ranks, and normalises them."""
+        count, mean = float(scores.numel()), scores.double().mean().item()
+        m2 = ((scores.double() - mean) ** 2).sum().item()
+        total = self.count + count
+        delta = mean - self.mean
+        self.m2 += m2 + delta**2 * self.count * count / total
+        self.mean += delta * count / total
+        self.count = total
+        std = math.sqrt(self.m2 / max(1.0, total - 1))
+        return (scores - self.mean) / (std + 1e-6)
+
+
+class AdaptiveKLController:
+    """Moves the KL coefficient towards a target (Ziegler et al. 2019, section 2.2):
+
+        e = clip(KL / target - 1, -0.2, 0.2)        β ← β · (1 + e · episodes / horizon)
+
+    Without a target the coefficient is fixed.
+    """
+
+    def __init__(self, coefficient: float, target: float | None, horizon: int) -> None:
+        self.coefficient, self.target, self.horizon = coefficient, target, horizon
+
+    def update(self, kl: float, episodes: int) -> None:
+        """`kl` in nats per reply, measured on `episodes` replies."""
+        if self.target is not None:
+            error = min(0.2, max(-0.2, kl / self.target - 1))
+            self.coefficient *= 1 + error * episodes / self.horizon

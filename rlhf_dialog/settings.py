@@ -1,0 +1,106 @@
+"""The values of a run that are not PPO's own, one dataclass a room.
+
+Every field is a key of a recipe's YAML file and a flag of its command line. PPO's values are in
+`rlhf_dialog.ppo.config`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+def _help(default, text: str):
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class DialogueSettings:
+    """What people said, and who is to be learnt."""
+
+    dialogues: str = _help(
+        "data/tidy_tide.jsonl", "Script file: .jsonl or .txt (docs/own_script.md)."
+    )
+    character: str = _help("PLUME", "Name of the speaker whose way of talking is the goal.")
+    max_turns: int = _help(3, "Turns of history in a context.")
+    generator_share: float = _help(0.5, "Share of the turns for the generator (warm start, PPO).")
+    discriminator_share: float = _help(0.2, "Share of the turns for the discriminator.")
+    judge_share: float = _help(0.2, "Share of the turns for the frozen judge.")
+    test_share: float = _help(0.1, "Share of the turns for the final test.")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        return {
+            "generator": self.generator_share,
+            "discriminator": self.discriminator_share,
+            "judge": self.judge_share,
+            "test": self.test_share,
+        }
+
+
+@dataclass
+class GeneratorSettings:
+    """The policy before reinforcement learning."""
+
+    generator: str | None = _help(
+        None,
+        "Hub id or folder of a causal or encoder-decoder model; without it a fresh one is made.",
+    )
+    context_length: int = _help(64, "Longest prompt, in tokens; older turns are dropped first.")
+    fresh_architecture: str = _help(
+        "gpt2", "Architecture of a fresh model: gpt2 | blenderbot-small."
+    )
+    fresh_vocab_size: int = _help(2048, "BPE tokens of a fresh generator.")
+    fresh_hidden_size: int = _help(192, "Width of a fresh generator.")
+    fresh_layers: int = _help(4, "Layers of a fresh generator (encoder and decoder each).")
+    fresh_heads: int = _help(4, "Attention heads of a fresh generator.")
+    warm_start_dialogues: str | None = _help(
+        None, "A further dialogue file that the warm start reads first (general conversation)."
+    )
+    warm_start_epochs: float = _help(
+        3.0,
+        "Supervised passes over the generator's dialogues; 0, or a warm-started folder: none.",
+    )
+    warm_start_learning_rate: float = _help(5e-5, "Peak learning rate of the warm start (linear).")
+    warm_start_batch_size: int = _help(
+        32, "Examples per optimizer step of the warm start and process."
+    )
+
+
+@dataclass
+class DiscriminatorSettings:
+    """The reward model, and the judge, which trains by the same code on its own dialogues."""
+
+    discriminator: str | None = _help(
+        None, "Hub id or folder of a BERT-style encoder; without it a fresh one is made."
+    )
+    judge: str | None = _help(None, "Hub id or folder the judge starts from; fresh without it.")
+    fresh_discriminator_hidden_size: int = _help(128, "Width of a fresh discriminator or judge.")
+    fresh_discriminator_layers: int = _help(2, "Layers of a fresh discriminator or judge.")
+    discriminator_max_tokens: int = _help(96, "Longest (context, reply) pair, in its tokens.")
+    discriminator_epochs: int = _help(6, "Most passes of pretraining; it stops early.")
+    discriminator_learning_rate: float = _help(5e-4, "Learning rate of pretraining (AdamW).")
+    discriminator_batch_size: int = _help(64, "Pairs per step, half real and half fake.")
+    label_smoothing: float = _help(
+        0.1, "Real replies are labelled 1 - x, fakes x, in pretraining and refresh."
+    )
+    generated_share: float = _help(0.35, "Share of generator samples among the fakes.")
+    cast_share: float = _help(0.35, "Share of other characters' replies among the fakes.")
+    wrong_context_share: float = _help(0.1, "Share of real replies under wrong contexts.")
+    degenerate_share: float = _help(0.2, "Share of broken replies: too short, repeated, copied.")
+    refresh_every: int = _help(5, "Updates between refreshes of the discriminator; 0: never.")
+    refresh_steps: int = _help(6, "Optimizer steps of one refresh.")
+    refresh_samples: int = _help(128, "Fresh generator replies sampled for one refresh.")
+    refresh_learning_rate: float = _help(1e-4, "Learning rate of refreshes.")
+    refresh_ceiling: float = _help(
+        0.9, "A refresh is skipped while held-out accuracy on fresh samples is above this."
+    )
+    replay_size: int = _help(1024, "Older fakes kept for refreshes.")
+    replay_share: float = _help(0.5, "Share of older fakes among a refresh's generated ones.")
+
+
+@dataclass
+class EvaluationSettings:
+    """Before and after."""
+
+    samples_per_context: int = _help(4, "Replies sampled per test context.")
+    bootstrap_resamples: int = _help(2000, "Resamples of the test contexts for the 95 % intervals.")

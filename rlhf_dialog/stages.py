@@ -1,0 +1,213 @@
+"""The stages that recipes share: dialogues, generator, discriminator, judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_dialog.console import console, is_main_process
+from rlhf_dialog.dialogues.examples import make_examples, require_character
+from rlhf_dialog.dialogues.readers import read_dialogues
+from rlhf_dialog.dialogues.schema import Dialogue, Example
+from rlhf_dialog.dialogues.splits import split_dialogues
+from rlhf_dialog.discriminators.model import Discriminator, fresh_discriminator, load_discriminator
+from rlhf_dialog.discriminators.negatives import (
+    Pair,
+    answers_somebody_else,
+    fakes,
+)
+from rlhf_dialog.errors import UserError
+from rlhf_dialog.generators.decoding import sample_replies
+from rlhf_dialog.generators.loading import Generator, fresh_generator, load_generator
+from rlhf_dialog.generators.warm_start import MARKER, is_warm_started, warm_start
+from rlhf_dialog.settings import DialogueSettings, DiscriminatorSettings, GeneratorSettings
+
+FEWEST_REPLIES = 60  # of the character in the whole script
+FEWEST_IN_SPLIT = 8  # of the character in each of the four splits
+
+
+@dataclass
+class Script:
+    """A script's four disjoint splits, as examples with the replies of everybody."""
+
+    settings: DialogueSettings
+    splits: dict[str, list[Dialogue]]
+
+    def everybody(self, split: str) -> list[Example]:
+        return make_examples(self.splits[split], max_turns=self.settings.max_turns)
+
+    def character(self, split: str) -> list[Example]:
+        return make_examples(
+            self.splits[split],
+            character=self.settings.character,
+            max_turns=self.settings.max_turns,
+        )
+
+    def texts(self, split: str) -> list[str]:
+        return [turn.text for dialogue in self.splits[split] for turn in dialogue.turns]
+
+
+def load_script(settings: DialogueSettings, seed: int) -> Script:
+    """Reads, checks and splits the dialogues.
+
+    Raises:
+        UserError: anything wrong with the file, or a character too rare to learn and to test.
+    """
+    dialogues = read_dialogues(settings.dialogues)
+    require_character(dialogues, settings.character, FEWEST_REPLIES)
+    script = Script(settings, split_dialogues(dialogues, settings.shares, seed))
+    for name in script.splits:
+        count = len(script.character(name))
+        if count < FEWEST_IN_SPLIT:
+            raise UserError(
+                f"{settings.dialogues}: the split {name!r} holds {count} replies of "
+                f"{settings.character!r} and needs {FEWEST_IN_SPLIT}; give more dialogues, or "
+                f"raise {name}_share."
+            )
+    return script
+
+
+def check_models(generator: GeneratorSettings, discriminator: DiscriminatorSettings) -> None:
+    """Loads what the user named, before anything expensive begins.
+
+    Raises:
+        UserError: a model that is not to be found.
+    """
+    if generator.generator is not None:
+        load_generator(generator.generator)
+    for what in ("discriminator", "judge"):
+        name = getattr(discriminator, what)
+        if name is not None:
+            load_discriminator(name, max_tokens=discriminator.discriminator_max_tokens, what=what)
+
+
+def prepare_generator(
+    script: Script, settings: GeneratorSettings, *, response_length: int, seed: int
+) -> Generator:
+    """Loads or makes the generator, and warm-starts it unless that has been done."""
+    general: list[Example] = []
+    if settings.warm_start_dialogues:
+        dialogues = read_dialogues(settings.warm_start_dialogues)
+        general = make_examples(dialogues, max_turns=script.settings.max_turns)
+    if settings.generator is None:
+        generator = fresh_generator(
+            settings.fresh_architecture,
+            [*script.texts("generator"), *(example.reply for example in general)],
+            vocab_size=settings.fresh_vocab_size,
+            hidden_size=settings.fresh_hidden_size,
+            layers=settings.fresh_layers,
+            heads=settings.fresh_heads,
+            positions=settings.context_length + response_length,
+            seed=seed,
+        )
+    else:
+        generator = load_generator(settings.generator)
+    check_lengths(generator, settings.context_length, response_length)
+    if is_warm_started(settings.generator) or not settings.warm_start_epochs:
+        console.print(f"warm start: none, {settings.generator} is used as it is")
+        return generator
+    stages = [("warm start, general", general), ("warm start", script.everybody("generator"))]
+    for description, examples in stages:
+        if examples:
+            warm_start(
+                generator,
+                examples,
+                settings,
+                response_length=response_length,
+                seed=seed,
+                description=description,
+            )
+    return generator
+
+
+def check_lengths(generator: Generator, context_length: int, response_length: int) -> None:
+    """Raises UserError where prompt and response do not fit into the model's positions."""
+    limit = generator.max_positions
+    if limit is None:
+        return
+    if generator.is_encoder_decoder:
+        if max(context_length, response_length) > limit:
+            raise UserError(
+                f"context_length {context_length} or response_length {response_length} is more "
+                f"than the generator's {limit} positions; lower it."
+            )
+    elif context_length + response_length > limit:
+        raise UserError(
+            f"context_length {context_length} and response_length {response_length} together are "
+            f"more than the generator's {limit} positions; lower one of them."
+        )
+
+
+def prepare_discriminator(
+    script: Script, split: str, settings: DiscriminatorSettings, *, seed: int
+) -> Discriminator:
+    """An untrained discriminator or judge (`split` names which) for that split's dialogues."""
+    name = getattr(settings, split)
+    if name is not None:
+        return load_discriminator(name, max_tokens=settings.discriminator_max_tokens, what=split)
+    return fresh_discriminator(
+        script.texts(split),
+        hidden_size=settings.fresh_discriminator_hidden_size,
+        layers=settings.fresh_discriminator_layers,
+        max_tokens=settings.discriminator_max_tokens,
+        seed=seed,
+    )
+
+
+def build_pools(
+    script: Script,
+    split: str,
+    generator: Generator,
+    *,
+    context_length: int,
+    response_length: int,
+    seed: int,
+) -> dict[str, list[Pair]]:
+    """Reals and fakes of one split, every reply spelt as the generator spells.
+
+    A reply of which the generator's tokenizer leaves nothing is left out.
+    """
+    character = script.settings.character
+    real = script.character(split)
+    cast = [e for e in script.everybody(split) if answers_somebody_else(e, character)]
+    samples = sample_replies(
+        generator,
+        [example.context for example in real],
+        context_length=context_length,
+        response_length=response_length,
+        seed=seed,
+    )
+
+    def spelt(examples: Sequence[Example], kind: str) -> list[Pair]:
+        spellings = [generator.round_trip(example.reply) for example in examples]
+        return [
+            Pair(example.context, reply, kind == "real", kind)
+            for example, reply in zip(examples, spellings, strict=True)
+            if reply
+        ]
+
+    return {
+        "real": spelt(real, "real"),
+        "generated": fakes("generated", [example.context for example in real], samples),
+        "cast": spelt(cast, "cast"),
+    }
+
+
+def save_generator(generator: Generator, folder: Path, note: dict) -> None:
+    """A `save_pretrained` folder, marked as one that needs no warm start."""
+    if is_main_process():
+        generator.save(folder)
+        (folder / MARKER).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+
+
+def describe_script(script: Script) -> None:
+    parts: Sequence[str] = [
+        f"{name} {len(dialogues)} scenes, {len(script.character(name))} replies"
+        for name, dialogues in script.splits.items()
+    ]
+    console.print(
+        f"[bold]{script.settings.character}[/bold] in {script.settings.dialogues}: "
+        + "; ".join(parts)
+    )
