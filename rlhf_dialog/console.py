@@ -25,6 +25,11 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def world_size() -> int:
+    """Number of processes of this run, before and after Accelerate is set up."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 console = Console(highlight=False, quiet=not is_main_process())
 
 
@@ -36,6 +41,8 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it guessed so
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|trl)\b")
 
@@ -89,10 +96,12 @@ class TrainerProgress(TrainerCallback):
 
 
 def use_all_cores() -> None:
-    """Shares the machine's cores among its processes; `accelerate launch` leaves one to each."""
-    torch.set_num_threads(
-        max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    )
+    """Shares the cores this process may use among its peers; `accelerate launch` leaves one each."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        cores = os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def run_recipe(main: Callable[[], None]) -> None:

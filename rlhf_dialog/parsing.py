@@ -7,12 +7,41 @@ import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from trl import TrlParser
 
 from rlhf_dialog.errors import UserError
+from rlhf_dialog.ppo.config import SeqGANPPOConfig
+from rlhf_dialog.settings import (
+    DialogueSettings,
+    DiscriminatorSettings,
+    EvaluationSettings,
+    GeneratorSettings,
+)
+
+
+class RunSettings(NamedTuple):
+    """Every value of a run. All recipes take all of them, so one file serves them all."""
+
+    dialogues: DialogueSettings
+    generator: GeneratorSettings
+    discriminator: DiscriminatorSettings
+    evaluation: EvaluationSettings
+    ppo: SeqGANPPOConfig
+
+
+def parse_run(default_config: Path, arguments: Sequence[str] | None = None) -> RunSettings:
+    """The settings of a recipe; see `parse`."""
+    kinds = (
+        DialogueSettings,
+        GeneratorSettings,
+        DiscriminatorSettings,
+        EvaluationSettings,
+        SeqGANPPOConfig,
+    )
+    return RunSettings(*parse(kinds, default_config=default_config, arguments=arguments))
 
 
 def parse(

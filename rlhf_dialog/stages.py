@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,29 +69,30 @@ def load_script(settings: DialogueSettings, seed: int) -> Script:
     return script
 
 
-def check_models(generator: GeneratorSettings, discriminator: DiscriminatorSettings) -> None:
-    """Loads what the user named, before anything expensive begins.
+def general_examples(script: Script, settings: GeneratorSettings) -> list[Example]:
+    """Further conversation for the warm start, read before anything expensive begins."""
+    if not settings.warm_start_dialogues:
+        return []
+    dialogues = read_dialogues(settings.warm_start_dialogues)
+    return make_examples(dialogues, max_turns=script.settings.max_turns)
+
+
+def make_generator(
+    script: Script,
+    settings: GeneratorSettings,
+    general: Sequence[Example],
+    *,
+    response_length: int,
+    seed: int,
+) -> Generator:
+    """The generator the settings name, or a fresh one; nothing is trained yet.
 
     Raises:
-        UserError: a model that is not to be found.
+        UserError: a model that is not to be found, or too short for the prompts and replies.
     """
-    if generator.generator is not None:
-        load_generator(generator.generator)
-    for what in ("discriminator", "judge"):
-        name = getattr(discriminator, what)
-        if name is not None:
-            load_discriminator(name, max_tokens=discriminator.discriminator_max_tokens, what=what)
-
-
-def prepare_generator(
-    script: Script, settings: GeneratorSettings, *, response_length: int, seed: int
-) -> Generator:
-    """Loads or makes the generator, and warm-starts it unless that has been done."""
-    general: list[Example] = []
-    if settings.warm_start_dialogues:
-        dialogues = read_dialogues(settings.warm_start_dialogues)
-        general = make_examples(dialogues, max_turns=script.settings.max_turns)
-    if settings.generator is None:
+    if settings.generator is not None:
+        generator = load_generator(settings.generator)
+    else:
         generator = fresh_generator(
             settings.fresh_architecture,
             [*script.texts("generator"), *(example.reply for example in general)],
@@ -102,14 +103,27 @@ def prepare_generator(
             positions=settings.context_length + response_length,
             seed=seed,
         )
-    else:
-        generator = load_generator(settings.generator)
     check_lengths(generator, settings.context_length, response_length)
+    return generator
+
+
+def warm_start_generator(
+    generator: Generator,
+    script: Script,
+    settings: GeneratorSettings,
+    general: Sequence[Example],
+    *,
+    response_length: int,
+    seed: int,
+) -> None:
+    """Supervised training in place: general conversation first, then the whole cast's replies."""
     if is_warm_started(settings.generator) or not settings.warm_start_epochs:
-        console.print(f"warm start: none, {settings.generator} is used as it is")
-        return generator
-    stages = [("warm start, general", general), ("warm start", script.everybody("generator"))]
-    for description, examples in stages:
+        console.print(
+            f"warm start: none, {settings.generator or 'the fresh model'} is used as it is"
+        )
+        return
+    stages = {"warm start, general": general, "warm start": script.everybody("generator")}
+    for description, examples in stages.items():
         if examples:
             warm_start(
                 generator,
@@ -119,7 +133,6 @@ def prepare_generator(
                 seed=seed,
                 description=description,
             )
-    return generator
 
 
 def check_lengths(generator: Generator, context_length: int, response_length: int) -> None:
@@ -140,7 +153,7 @@ def check_lengths(generator: Generator, context_length: int, response_length: in
         )
 
 
-def prepare_discriminator(
+def make_discriminator(
     script: Script, split: str, settings: DiscriminatorSettings, *, seed: int
 ) -> Discriminator:
     """An untrained discriminator or judge (`split` names which) for that split's dialogues."""
@@ -211,3 +224,9 @@ def describe_script(script: Script) -> None:
         f"[bold]{script.settings.character}[/bold] in {script.settings.dialogues}: "
         + "; ".join(parts)
     )
+
+
+def print_held_out(name: str, report: Mapping[str, float]) -> None:
+    """One line: the area under the ROC curve of real replies against each kind of fake."""
+    figures = ", ".join(f"{k[4:]} {v:.2f}" for k, v in report.items() if k.startswith("auc/"))
+    console.print(f"{name}: held-out AUC against {figures}")

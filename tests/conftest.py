@@ -93,7 +93,7 @@ def _originals(tmp_path_factory):
 
 @pytest.fixture
 def make_generator(_originals):
-    """family -> a `Generator` of the test's own. `sharp` makes its distributions far from uniform."""
+    """family -> a `Generator` of the test's own; `sharp`: with distributions far from uniform."""
 
     def make(family, *, sharp=False):
         original = _originals[family]

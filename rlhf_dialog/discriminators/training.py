@@ -38,8 +38,8 @@ def pretrain(
 ) -> dict[str, float]:
     """Trains in place on reals against the mixed fakes; returns the held-out report.
 
-    One example in five, by context, is held out: it stops the training (best held-out AUC, one
-    pass of patience) and gives the figures returned (see `held_out_report`).
+    One example in five, by context, is held out: it stops the training after two passes without
+    a lower loss, picks the pass that is kept, and gives the figures returned (`held_out_report`).
     """
     rng = random.Random(seed)
     train, held_out = split_pools(pools, rng)
@@ -48,20 +48,20 @@ def pretrain(
         discriminator.model.parameters(), lr=settings.discriminator_learning_rate, weight_decay=0.01
     )
     steps = max(1, 2 * len(train["real"]) // settings.discriminator_batch_size)
-    best, best_state, patience = -1.0, None, 2
-    report: dict[str, float] = {}
+    report = {"loss": float("inf")}
+    best_state, patience = None, 2
     torch.manual_seed(seed)
     with progress(description, settings.discriminator_epochs * steps) as advance:
         for epoch in range(settings.discriminator_epochs):
+            rate = settings.discriminator_learning_rate * (
+                1 - epoch / settings.discriminator_epochs
+            )
             for batch in _batches(train, shares, settings.discriminator_batch_size, steps, rng):
-                rate = settings.discriminator_learning_rate * (
-                    1 - epoch / settings.discriminator_epochs
-                )
                 step(discriminator, optimizer, batch, settings.label_smoothing, rate)
-                advance(f"held-out AUC {best:.3f}" if report else "")
-            candidate = held_out_report(discriminator, held_out)
-            if candidate["auc"] > best:
-                best, report, patience = candidate["auc"], candidate, 2
+                advance(f"held-out loss {report['loss']:.3f}" if best_state else "")
+            candidate = held_out_report(discriminator, held_out, shares)
+            if candidate["loss"] < report["loss"]:
+                report, patience = candidate, 2
                 best_state = copy.deepcopy(discriminator.model.state_dict())
             else:
                 patience -= 1
@@ -102,18 +102,29 @@ def split_pools(
 
 
 def held_out_report(
-    discriminator: Discriminator, pools: Mapping[str, Sequence[Pair]]
+    discriminator: Discriminator,
+    pools: Mapping[str, Sequence[Pair]],
+    shares: Mapping[str, float],
 ) -> dict[str, float]:
-    """`auc`: area under the ROC curve of reals against all fakes, the mean over kinds of fake;
-    `auc/<kind>`; `accuracy/<kind>`: share on the right side of logit zero, `accuracy/real` too."""
+    """What the discriminator makes of pairs it has not seen.
+
+    Returns:
+        `loss`: binary cross-entropy in nats, reals and fakes half each, fakes by `shares`.
+        `auc/<kind>`: area under the ROC curve of reals against that kind of fake.
+        `accuracy/<kind>`: share on the right side of logit zero; `accuracy/real` too.
+    """
     scores = {kind: score(discriminator, pool) for kind, pool in pools.items() if pool}
     reals = scores.pop("real")
+    weights = {kind: shares.get(kind, 0.0) for kind in scores}
     report = {"accuracy/real": float((reals > 0).mean())}
+    losses = {}
     for kind, values in scores.items():
         labels = np.r_[np.ones(len(reals)), np.zeros(len(values))]
         report[f"auc/{kind}"] = float(roc_auc_score(labels, np.r_[reals, values]))
         report[f"accuracy/{kind}"] = float((values <= 0).mean())
-    report["auc"] = float(np.mean([v for k, v in report.items() if k.startswith("auc/")]))
+        losses[kind] = weights[kind] * np.logaddexp(0, values).mean()
+    fake_loss = sum(losses.values()) / max(1e-9, sum(weights.values()))
+    report["loss"] = float((np.logaddexp(0, -reals).mean() + fake_loss) / 2)
     return report
 
 

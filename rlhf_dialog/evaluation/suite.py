@@ -213,3 +213,21 @@ def _score(
 def _frozen(generator: Generator) -> Policy:
     disable_dropout(generator.model)
     return Policy(generator.model).eval().to(generator.model.device)
+
+
+def side_by_side(
+    before: Measurement, after: Measurement, human: Measurement, examples: Sequence[Example]
+) -> list[dict]:
+    """The rows of samples.jsonl: the first sample of each context, and its scores."""
+    speakers = {"before": before, "after": after, "human": human}
+    return [
+        {
+            "context": list(example.context),
+            **{who: m.replies[i][0] for who, m in speakers.items()},
+            "scores": {
+                name: {who: float(m.scores[name][i, 0]) for who, m in speakers.items()}
+                for name in before.scores
+            },
+        }
+        for i, example in enumerate(examples)
+    ]

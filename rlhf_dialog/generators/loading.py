@@ -79,8 +79,20 @@ class Generator:
 
     def frozen_copy(self) -> Generator:
         """An independent copy that takes no gradients, in eval mode."""
-        model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        model = rebuilt(self.model).eval().requires_grad_(False)
         return Generator(model, self.tokenizer)
+
+
+def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
+    """A new model with the same weights and nothing else of the old one.
+
+    `copy.deepcopy` is not that: a trainer may have replaced `model.forward` by a closure over the
+    model (TRL's SFTTrainer does), and the copy would go on computing with the original's weights.
+    """
+    twin = type(model)(copy.deepcopy(model.config)).to(model.device, model.dtype)
+    twin.load_state_dict(model.state_dict())
+    twin.generation_config = copy.deepcopy(model.generation_config)
+    return twin
 
 
 def load_generator(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> Generator:

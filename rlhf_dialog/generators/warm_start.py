@@ -21,7 +21,7 @@ from trl import SFTConfig, SFTTrainer
 
 from rlhf_dialog.console import TrainerProgress
 from rlhf_dialog.dialogues.schema import Example
-from rlhf_dialog.generators.loading import Generator
+from rlhf_dialog.generators.loading import Generator, rebuilt
 from rlhf_dialog.generators.prompts import encode_context, encode_reply
 from rlhf_dialog.settings import GeneratorSettings
 
@@ -46,7 +46,7 @@ def warm_start(
         trainer = build(generator, Dataset.from_list(rows), _arguments(settings, scratch, seed))
         TrainerProgress.attach(trainer, description)
         output = trainer.train()
-    generator.model = trainer.accelerator.unwrap_model(trainer.model)
+    generator.model = rebuilt(trainer.accelerator.unwrap_model(trainer.model))
     return output.training_loss
 
 

@@ -66,6 +66,16 @@ class SeqGANPPOConfig(PPOConfig):
         default=32, metadata={"help": "Real replies per optimizer step for that loss and process."}
     )
 
+    def check_contexts(self, contexts: int, world_size: int) -> None:
+        """Raises UserError where an update needs more contexts than there are (defect 21)."""
+        needed = self.per_device_train_batch_size * self.gradient_accumulation_steps * world_size
+        if contexts < needed:
+            raise UserError(
+                f"per_device_train_batch_size: an update needs {needed} contexts, but the "
+                f"generator's split holds {contexts}; lower it or gradient_accumulation_steps, or "
+                "give more dialogues."
+            )
+
     def __post_init__(self) -> None:
         if self.reward not in REWARDS:
             raise UserError(f"reward: {self.reward!r} is not one of {', '.join(REWARDS)}.")
@@ -73,4 +83,16 @@ class SeqGANPPOConfig(PPOConfig):
             raise UserError("response_length: a reply needs at least 2 tokens, one word and EOS.")
         if not self.temperature > 0:
             raise UserError(f"temperature: {self.temperature} must be above 0.")
+        for name in ("reward_clip", "kl_target", "kl_horizon", "supervised_batch_size"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{name}: {value} must be above 0.")
+        if self.stop_token != "eos" or self.stop_token_id is not None:
+            raise UserError("stop_token: a reply ends with EOS; leave out stop_token(_id).")
+        episodes = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if episodes % self.num_mini_batches:
+            raise UserError(
+                f"num_mini_batches: {episodes} episodes (per_device_train_batch_size times "
+                f"gradient_accumulation_steps) do not divide into {self.num_mini_batches}."
+            )
         super().__post_init__()

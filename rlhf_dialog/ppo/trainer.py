@@ -31,7 +31,6 @@ from trl.models.utils import unwrap_model_for_generation
 
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.training import Refresher
-from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.generators.policy import Policy, disable_dropout, sample_responses
@@ -127,12 +126,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         if args.max_steps > 0:  # defect 19
             args.num_total_batches = args.max_steps
             args.total_episodes = args.max_steps * args.batch_size
-        if self.train_dataset_len < args.batch_size:  # defect 21: stock spins for ever
-            raise UserError(
-                f"per_device_train_batch_size: an update needs {args.batch_size} contexts, but the "
-                f"generator's split holds {self.train_dataset_len}; lower the batch size or "
-                "gradient_accumulation_steps, or give more dialogues."
-            )
+        args.check_contexts(self.train_dataset_len, args.world_size)
         super().create_optimizer_and_scheduler(args.num_total_batches)
 
     def train(self) -> None:

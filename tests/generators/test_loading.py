@@ -2,12 +2,12 @@ import json
 
 import pytest
 import torch
-from conftest import FAMILIES, SENTENCES
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.loading import fresh_generator, load_generator, train_tokenizer
 from rlhf_dialog.generators.prompts import encode_context, pad_prompts
+from tests.conftest import FAMILIES, SENTENCES
 
 SMALL = {"vocab_size": 300, "hidden_size": 32, "layers": 1, "heads": 2, "positions": 64}
 ONE_SENTENCE = r"^[^\n]*[^.\n]\.$"

@@ -4,7 +4,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES
 from scipy.stats import chisquare
 from torch import nn
 
@@ -17,6 +16,7 @@ from rlhf_dialog.generators.policy import (
     sample_responses,
 )
 from rlhf_dialog.generators.prompts import encode_context, encode_reply, pad_ids, pad_prompts
+from tests.conftest import FAMILIES
 
 CONTEXTS = [
     ["where is the captain tonight ?"],
@@ -54,7 +54,7 @@ def batch(generator, prompts, replies, more_prompt=0, more_reply=0):
 
 
 def plain_forward(generator, prompt, reply):
-    """Logits (T, V) and hidden states (T, H) of one unpadded example, by the model's own forward."""
+    """Logits (T, V) and hidden states (T, H) of one unpadded example, by the model's forward."""
     model = generator.model
     if generator.is_encoder_decoder:
         decoder = [model.config.decoder_start_token_id, *reply[:-1]]
@@ -209,7 +209,7 @@ def test_sampled_tokens_score_as_the_model_scores_them_alone(make_generator, fam
 @pytest.mark.parametrize("family", ["gpt2", "blenderbot-small", "bart"])
 @torch.no_grad()
 def test_published_generation_settings_are_ignored(make_generator, family, tmp_path):
-    """BlenderBot-small comes with 10 beams, at least 20 tokens and a forced end; BART with a like."""
+    """BlenderBot-small comes with at least 20 tokens and a forced end, among others."""
     generator = make_generator(family)
     generator.model.generation_config.update(
         min_length=20,

@@ -1,13 +1,13 @@
 import json
 
 import pytest
-from conftest import FAMILIES
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BlenderbotSmallTokenizer
 
 from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.generators.prompts import encode_context, encode_reply, pad_ids, pad_prompts
+from tests.conftest import FAMILIES
 
 TEMPLATE = (
     "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
@@ -84,6 +84,11 @@ def test_a_chat_prompt_ends_with_the_users_turn_and_the_assistants_header(chat):
     bos, eos, _ = named(chat)
     user, assistant, newline = pieces(chat, "user\n", "assistant\n", "\n")
     a, b, c = pieces(chat, "tide", "late", "lamp")
+    assert encode_context(chat, ["late", "lamp"], 99) == [
+        *(bos, *assistant, *b, eos, *newline),
+        *(bos, *user, *c, eos, *newline),
+        *(bos, *assistant),
+    ]
     assert encode_context(chat, ["tide", "late", "lamp"], 99) == [
         *(bos, *user, *a, eos, *newline),
         *(bos, *assistant, *b, eos, *newline),

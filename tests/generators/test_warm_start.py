@@ -1,11 +1,12 @@
 import pytest
 import torch
-from conftest import FAMILIES
 
+from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.generators.policy import Policy
 from rlhf_dialog.generators.prompts import encode_context, encode_reply, pad_ids, pad_prompts
 from rlhf_dialog.generators.warm_start import MARKER, is_warm_started, warm_start
 from rlhf_dialog.settings import GeneratorSettings
+from tests.conftest import FAMILIES
 
 SETTINGS = GeneratorSettings(
     warm_start_epochs=4, warm_start_learning_rate=1e-2, warm_start_batch_size=8, context_length=40
@@ -41,10 +42,10 @@ def test_a_few_steps_teach_the_replies_and_their_end(make_generator, examples, f
 def test_causal_models_learn_the_context_too(make_generator, examples):
     """DialoGPT's objective: every turn of an example is a target."""
     generator = make_generator("gpt2")
-    alone = [type(e)(e.context[:1], e.context[0], e.speaker, e.dialogue_id) for e in examples]
+    examples = [Example(e.context, "aye", e.speaker, e.dialogue_id) for e in examples]
 
     def first_turn_nll():
-        rows = [encode_context(generator, example.context[:1], 40) for example in alone]
+        rows = [encode_context(generator, example.context[:1], 40) for example in examples]
         ids, mask = pad_ids(rows, generator.tokenizer.pad_token_id)
         with torch.no_grad():
             output = Policy(generator.model).eval()(
@@ -90,3 +91,22 @@ def test_the_marker_tells_a_warm_started_folder(tmp_path):
     assert not is_warm_started(str(tmp_path))
     (tmp_path / MARKER).write_text("{}")
     assert is_warm_started(str(tmp_path))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
+def test_a_frozen_copy_stays_behind_when_the_warm_started_generator_moves(
+    make_generator, examples, family
+):
+    """TRL's SFTTrainer leaves a `forward` on the model that holds on to its weights."""
+    generator = make_generator(family)
+    settings = GeneratorSettings(warm_start_epochs=1, context_length=24)
+    warm_start(generator, examples, settings, response_length=12, seed=0)
+    before = generator.frozen_copy()
+    ids = torch.ones((1, 4), dtype=torch.long)
+    inputs = {"decoder_input_ids": ids} if generator.is_encoder_decoder else {}
+    was = before.model(input_ids=ids, **inputs).logits
+    with torch.no_grad():
+        for parameter in generator.model.parameters():
+            parameter.add_(0.1)
+    torch.testing.assert_close(before.model(input_ids=ids, **inputs).logits, was)
+    assert not torch.allclose(generator.model(input_ids=ids, **inputs).logits, was)

@@ -1,0 +1,67 @@
+"""The reward model on its own: a discriminator learns a character's replies from all others.
+
+    accelerate launch recipes/train_discriminator.py --generator runs/warm_start/generator \\
+        --output_dir runs/discriminator
+
+Its fakes are samples of the generator, other characters' replies, real replies under wrong
+contexts and broken replies. Writes the folder `discriminator`, and the held-out figures in
+held_out.json. Without --generator one is made and warm-started first.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers import set_seed
+
+from rlhf_dialog.console import console, is_main_process, run_recipe
+from rlhf_dialog.discriminators.training import pretrain
+from rlhf_dialog.parsing import parse_run
+from rlhf_dialog.runs import changed_values, new_run, write_config
+from rlhf_dialog.stages import (
+    build_pools,
+    describe_script,
+    general_examples,
+    load_script,
+    make_discriminator,
+    make_generator,
+    print_held_out,
+    warm_start_generator,
+)
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
+
+
+def main() -> None:
+    settings = parse_run(DEFAULT_CONFIG)
+    seed = settings.ppo.seed
+    reply = {"response_length": settings.ppo.response_length, "seed": seed}
+    script = load_script(settings.dialogues, seed)
+    general = general_examples(script, settings.generator)
+    generator = make_generator(script, settings.generator, general, **reply)
+    discriminator = make_discriminator(script, "discriminator", settings.discriminator, seed=seed)
+    run = new_run(settings.ppo.output_dir)
+    write_config(run, changed_values(*settings))
+    describe_script(script)
+    set_seed(seed)
+    warm_start_generator(generator, script, settings.generator, general, **reply)
+    pools = build_pools(
+        script,
+        "discriminator",
+        generator,
+        context_length=settings.generator.context_length,
+        **reply,
+    )
+    held_out = pretrain(
+        discriminator, pools, settings.discriminator, seed=seed, description="discriminator"
+    )
+    print_held_out("discriminator", held_out)
+    if is_main_process():
+        discriminator.save(run / "discriminator")
+        (run / "held_out.json").write_text(json.dumps(held_out, indent=2) + "\n", encoding="utf-8")
+    console.print(f"The discriminator: {run / 'discriminator'}")
+
+
+if __name__ == "__main__":
+    run_recipe(main)

@@ -1,0 +1,80 @@
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rlhf_dialog.discriminators.model import fresh_discriminator, load_discriminator
+from rlhf_dialog.errors import UserError
+
+TEXTS = ["where is the captain tonight ?", "he is on the ship , as always .", "tea , please !"] * 4
+CONTEXTS = [["where is the captain ?"], ["tea ?", "no , thank you , not now"], ["ship"] * 5]
+REPLIES = ["on the ship", "please !", "he is always on the ship , as always , tonight"]
+
+
+@pytest.fixture
+def discriminator():
+    return fresh_discriminator(TEXTS, hidden_size=32, layers=1, max_tokens=48, seed=3)
+
+
+def test_scores_equal_one_plain_forward_per_pair(discriminator):
+    scores = discriminator(CONTEXTS, REPLIES)
+    assert scores.shape == (3,) and scores.dtype == torch.float32
+    for context, reply, score in zip(CONTEXTS, REPLIES, scores, strict=True):
+        encoded = discriminator.tokenizer(" [SEP] ".join(context), reply, return_tensors="pt")
+        with torch.no_grad():
+            plain = discriminator.model(**encoded).logits.item()
+        assert score.item() == pytest.approx(plain, abs=1e-5)
+
+
+def test_order_and_company_do_not_matter(discriminator):
+    scores = discriminator(CONTEXTS, REPLIES)
+    turned = discriminator(CONTEXTS[::-1], REPLIES[::-1])
+    torch.testing.assert_close(turned.flip(0), scores, atol=1e-5, rtol=0)
+
+
+def test_scoring_more_than_a_batch_keeps_the_order(discriminator):
+    scores = discriminator(CONTEXTS * 50, REPLIES * 50).view(50, 3)
+    torch.testing.assert_close(scores, scores[:1].expand(50, 3), atol=1e-5, rtol=0)
+
+
+def test_a_long_context_loses_its_oldest_part_and_the_reply_stays(discriminator):
+    context = ["where"] * 60 + ["tonight ?"]
+    encoded = discriminator.encode([context], ["on the ship"])
+    text = discriminator.tokenizer.decode(encoded["input_ids"][0])
+    assert encoded["input_ids"].shape[1] == 48
+    assert text.endswith("tonight? [SEP] on the ship [SEP]")
+
+
+def test_a_reply_of_five_thousand_words_still_leaves_room_for_context(discriminator):
+    encoded = discriminator.encode([["where is the captain ?"]], ["ship " * 5000])
+    segments = encoded["token_type_ids"][0].tolist()
+    assert encoded["input_ids"].shape[1] <= 48
+    assert segments.count(1) >= 30 and segments.count(0) >= 6
+
+
+@pytest.mark.parametrize("reply", ["", "😀", "선장은 배에 있다", "\x00\x07", "[SEP] [CLS]"])
+def test_any_reply_has_a_finite_score(discriminator, reply):
+    assert torch.isfinite(discriminator([["tea ?"]], [reply])).all()
+
+
+def test_no_pairs_no_scores(discriminator):
+    assert discriminator([], []).shape == (0,)
+
+
+def test_the_saved_folder_loads_with_plain_transformers(discriminator, tmp_path):
+    discriminator.save(tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    encoded = tokenizer("where is the captain ?", "on the ship", return_tensors="pt")
+    with torch.no_grad():
+        plain = model(**encoded).logits.item()
+    assert discriminator(CONTEXTS[:1], REPLIES[:1]).item() == pytest.approx(plain, abs=1e-5)
+    again = load_discriminator(str(tmp_path), max_tokens=48, what="discriminator")
+    torch.testing.assert_close(again(CONTEXTS, REPLIES), discriminator(CONTEXTS, REPLIES))
+
+
+def test_what_cannot_be_loaded_is_said_in_one_sentence(discriminator, tmp_path):
+    with pytest.raises(UserError, match=r"^--judge nobody/nothing: cannot be loaded .*Hub id"):
+        load_discriminator("nobody/nothing", max_tokens=48, what="judge")
+    discriminator.save(tmp_path)
+    with pytest.raises(UserError, match="discriminator_max_tokens: 512 is more than the 48"):
+        load_discriminator(str(tmp_path), max_tokens=512, what="discriminator")

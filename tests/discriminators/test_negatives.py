@@ -1,0 +1,91 @@
+import random
+from collections import Counter
+
+import pytest
+
+from rlhf_dialog.dialogues.schema import Example
+from rlhf_dialog.discriminators.negatives import (
+    Pair,
+    ReplayBuffer,
+    answers_somebody_else,
+    degenerate_fakes,
+    fakes,
+    mix,
+    wrong_context_fakes,
+)
+
+REALS = [
+    Pair((f"Anna asks about tea {n}",), f"I like the tea number {n} very much", True, "real")
+    for n in range(12)
+]
+
+
+def test_a_wrong_context_is_never_the_right_one():
+    wrong = wrong_context_fakes(REALS, random.Random(0))
+    right = {pair.reply: pair.context for pair in REALS}
+    assert sorted(pair.reply for pair in wrong) == sorted(right)
+    assert sorted(pair.context for pair in wrong) == sorted(right.values())
+    assert all(right[pair.reply] != pair.context for pair in wrong)
+    assert {pair.kind for pair in wrong} == {"wrong_context"}
+    assert not any(pair.is_real for pair in wrong)
+
+
+def test_one_real_pair_has_no_wrong_context():
+    assert wrong_context_fakes(REALS[:1], random.Random(0)) == []
+
+
+def test_degenerate_replies_are_broken_versions_of_real_ones():
+    broken = [p for seed in range(20) for p in degenerate_fakes(REALS, random.Random(seed))]
+    words = {n: REALS[n].reply.split() for n in range(12)}
+    lengths = Counter(len(pair.reply.split()) for pair in broken)
+    assert lengths[1] and lengths[2]  # where a naive policy ends: one or two words
+    assert any(pair.reply in pair.context for pair in broken)  # a copied turn
+    assert any(pair.reply.split() == ["Anna"] * 3 for pair in broken)  # a name, again and again
+    assert any(
+        sorted(pair.reply.split()) == sorted(words[n]) and pair.reply != REALS[n].reply
+        for n in range(12)
+        for pair in broken
+        if pair.context == REALS[n].context
+    )  # shuffled
+    assert not {pair.reply for pair in broken} & {pair.reply for pair in REALS}
+
+
+@pytest.mark.parametrize(
+    ("speaker", "answers", "kept"),
+    [
+        ("Bob", "Cid", True),
+        ("Bob", "ANN ", False),  # the context gives it away: Ann does not answer herself
+        ("ann", "Bob", False),  # her own reply is no fake
+        ("Bob", "", True),
+    ],
+)
+def test_which_replies_of_the_cast_are_fakes(speaker, answers, kept):
+    example = Example(("hi",), "ho", speaker, "d", answers)
+    assert answers_somebody_else(example, "Ann") is kept
+
+
+def test_mix_keeps_the_shares_and_leaves_out_what_is_not_there():
+    pools = {
+        "generated": fakes("generated", [["a"]] * 3, ["x", "y", "z"]),
+        "cast": fakes("cast", [["a"]] * 3, ["u", "v", "w"]),
+        "degenerate": [],
+    }
+    shares = {"generated": 0.6, "cast": 0.2, "degenerate": 0.2}
+    kinds = Counter(pair.kind for pair in mix(pools, shares, 400, random.Random(0)))
+    assert kinds == {"generated": 300, "cast": 100}
+
+
+def test_the_replay_buffer_forgets_the_oldest():
+    buffer = ReplayBuffer(size=5)
+    buffer.add(fakes("generated", [["c"]] * 4, ["1", "2", "3", "4"]))
+    buffer.add(fakes("generated", [["c"]] * 3, ["5", "6", "7"]))
+    assert [pair.reply for pair in buffer.pairs] == ["3", "4", "5", "6", "7"]
+    assert {pair.kind for pair in buffer.pairs} == {"replayed"}
+    drawn = buffer.sample(99, random.Random(0))
+    assert sorted(pair.reply for pair in drawn) == ["3", "4", "5", "6", "7"]
+
+
+def test_a_replay_buffer_of_size_zero_stays_empty():
+    buffer = ReplayBuffer(size=0)
+    buffer.add(fakes("generated", [["c"]], ["1"]))
+    assert buffer.pairs == []

@@ -1,0 +1,31 @@
+import pytest
+
+from rlhf_dialog.errors import UserError
+from rlhf_dialog.ppo.config import SeqGANPPOConfig
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"reward": "random"}, "reward: 'random' is not one of discriminator, constant, shuffled"),
+        ({"response_length": 1}, "response_length: a reply needs at least 2 tokens"),
+        ({"temperature": 0.0}, r"temperature: 0\.0 must be above 0"),
+        ({"kl_target": 0.0}, r"kl_target: 0\.0 must be above 0"),
+        ({"kl_horizon": 0}, "kl_horizon: 0 must be above 0"),
+        ({"reward_clip": -1.0}, r"reward_clip: -1\.0 must be above 0"),
+        ({"supervised_batch_size": 0}, "supervised_batch_size: 0 must be above 0"),
+        ({"stop_token": None}, "stop_token: a reply ends with EOS"),
+        ({"stop_token": None, "stop_token_id": 5}, "stop_token: a reply ends with EOS"),
+        (
+            {"per_device_train_batch_size": 5, "gradient_accumulation_steps": 2},
+            "num_mini_batches: 10 episodes .* do not divide into 4",
+        ),
+    ],
+)
+def test_a_value_that_cannot_work_is_named(tmp_path, values, message):
+    with pytest.raises(UserError, match=message):
+        SeqGANPPOConfig(output_dir=str(tmp_path), **{"num_mini_batches": 4, **values})
+
+
+def test_no_kl_target_means_a_fixed_coefficient(tmp_path):
+    assert SeqGANPPOConfig(output_dir=str(tmp_path), kl_target=None).kl_target is None

@@ -1,0 +1,432 @@
+import copy
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from transformers import PrinterCallback, TrainerCallback
+
+from rlhf_dialog.errors import UserError
+from rlhf_dialog.generators.prompts import encode_context, encode_reply, pad_ids, pad_prompts
+from rlhf_dialog.ppo import objectives
+from rlhf_dialog.ppo.config import SeqGANPPOConfig
+from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
+
+both_families = pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
+
+
+class History(TrainerCallback):
+    """Keeps what was logged; stops the run after `stop_after` updates."""
+
+    def __init__(self, stop_after=None):
+        self.logs, self.stop_after = [], stop_after
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.logs.append(dict(logs))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = len(self.logs) == self.stop_after
+
+
+def share_of_e(contexts, replies):
+    return torch.tensor([reply.count("e") / max(1, len(reply)) for reply in replies])
+
+
+def grade(contexts, replies):
+    """A reward without meaning under which hardly two replies are equal."""
+    return torch.tensor([sum(map(ord, reply)) % 97 / 97 for reply in replies])
+
+
+@torch.no_grad()
+def make_ends_likely(model, eos):
+    """Raises the probability of EOS to several percent, so that replies differ in length."""
+    if model.config.is_encoder_decoder:
+        norm = model.model.decoder.layers[-1].final_layer_norm
+    else:
+        norm = model.transformer.ln_f
+    direction = torch.randn(norm.bias.shape, generator=torch.Generator().manual_seed(1))
+    norm.bias += direction
+    model.get_output_embeddings().weight[eos] += 0.07 * direction
+
+
+@pytest.fixture
+def build(tmp_path, make_generator, examples):
+    """(family, reward, trainer arguments, configuration) -> trainer and its history."""
+
+    def make(family="gpt2", reward=grade, *, stop_after=None, trainer=None, **values):
+        defaults = {
+            "output_dir": str(tmp_path),
+            "max_steps": 1,
+            "per_device_train_batch_size": 8,
+            "gradient_accumulation_steps": 2,
+            "num_mini_batches": 1,
+            "num_ppo_epochs": 1,
+            "response_length": 6,
+            "learning_rate": 5e-3,
+            "lr_scheduler_type": "constant",
+            "report_to": "none",
+            "disable_tqdm": True,
+            "use_cpu": True,
+            "seed": 3,
+        }
+        generator = make_generator(family)
+        make_ends_likely(generator.model, generator.tokenizer.eos_token_id)
+        history = History(stop_after)
+        arguments = {"train_examples": examples, "context_length": 24, **(trainer or {})}
+        built = SeqGANPPOTrainer(
+            SeqGANPPOConfig(**{**defaults, **values}),
+            generator,
+            reward,
+            callbacks=[history],
+            **arguments,
+        )
+        built.remove_callback(PrinterCallback)
+        return built, history
+
+    return make
+
+
+def column(history, name):
+    return [logs[name] for logs in history.logs]
+
+
+def weights(module):
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def watch_steps(trainer, monkeypatch):
+    """The gradients that each optimizer step finds."""
+    seen = []
+    step = trainer.optimizer.step
+
+    def watched(*args, **kwargs):
+        seen.append([p.grad.clone() for p in trainer.model.parameters()])
+        step(*args, **kwargs)
+
+    monkeypatch.setattr(trainer.optimizer, "step", watched)
+    return seen
+
+
+# ---------------------------------------------------------------- it learns
+
+
+LONG = {
+    "max_steps": 40,
+    "per_device_train_batch_size": 15,
+    "num_mini_batches": 2,
+    "num_ppo_epochs": 4,
+    "learning_rate": 3e-3,
+    "kl_target": None,
+    "supervised_coef": 0.0,
+    "length_residual_window": 0,
+}
+
+
+@both_families
+def test_a_rewarded_letter_takes_over(build, family):
+    trainer, history = build(family, share_of_e, kl_coef=0.02, **LONG)
+    trainer.train()
+    scores = column(history, "objective/scores")
+    assert len(scores) == 40
+    assert scores[0] < 0.1 and np.mean(scores[-5:]) > 0.8
+    assert column(history, "objective/kl")[-1] > 3
+
+
+@both_families
+def test_a_constant_reward_moves_nothing(build, family):
+    trainer, history = build(
+        family, lambda c, r: torch.full((len(r),), 5.0), max_steps=4, num_ppo_epochs=2
+    )
+    before = weights(trainer.generator.model)
+    trainer.train()
+    after = weights(trainer.generator.model)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(before, after, strict=True))
+    assert all(abs(kl) < 1e-5 for kl in column(history, "objective/kl"))
+
+
+def test_a_higher_kl_price_keeps_the_policy_nearer(build):
+    ends = []
+    for kl_coef in (0.0, 0.5):
+        trainer, history = build("gpt2", share_of_e, kl_coef=kl_coef, **{**LONG, "max_steps": 15})
+        trainer.train()
+        ends.append(np.mean(column(history, "objective/kl")[-3:]))
+    assert ends[1] < 0.5 * ends[0]
+
+
+def test_the_supervised_loss_teaches_real_replies(build, examples):
+    losses = {}
+    for coefficient in (0.0, 1.0):
+        trainer, history = build(
+            reward=lambda c, r: torch.zeros(len(r)),
+            supervised_coef=coefficient,
+            max_steps=15,
+            kl_coef=0.0,
+            kl_target=None,
+            trainer={"supervised_examples": examples},
+        )
+        prompts = [encode_context(trainer.generator, e.context, 24) for e in examples]
+        replies = [encode_reply(trainer.generator, e.reply, 6) for e in examples]
+        inputs = (
+            *pad_prompts(prompts, trainer.generator),
+            *pad_ids(replies, trainer.generator.tokenizer.pad_token_id),
+        )
+
+        def nll(trainer=trainer, inputs=inputs):
+            with torch.no_grad():
+                return (-trainer.model(*inputs).logprobs.sum() / inputs[-1].sum()).item()
+
+        first = nll()
+        trainer.train()
+        losses[coefficient] = first - nll()
+        if coefficient:  # the log tells the loss itself, in nats per token
+            logged = column(history, "loss/supervised_avg")
+            assert logged[0] == pytest.approx(first, abs=1e-4) and logged[-1] < logged[0] - 1
+        else:
+            assert "loss/supervised_avg" not in history.logs[0]
+    assert abs(losses[0.0]) < 1e-3 and losses[1.0] > 1
+
+
+# ---------------------------------------------------------------- before the first step
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@both_families
+def test_the_first_ratio_is_one_and_the_first_kl_zero(build, monkeypatch, family, temperature):
+    trainer, history = build(family, temperature=temperature, per_device_train_batch_size=4)
+    config = trainer.generator.model.config
+    assert max(getattr(config, "dropout", 0), getattr(config, "embd_pdrop", 0)) > 0
+    rollouts = []
+    sample = trainer.sample
+    monkeypatch.setattr(
+        trainer, "sample", lambda batch: rollouts.append(sample(batch)) or rollouts[0]
+    )
+    trainer.train()
+    (logs,) = history.logs
+    assert logs["val/ratio"] == pytest.approx(1, abs=1e-5)
+    assert logs["objective/kl"] == pytest.approx(0, abs=1e-5)
+    assert logs["policy/approxkl_avg"] == pytest.approx(0, abs=1e-8)
+    assert logs["policy/clipfrac_avg"] == 0
+    (rollout,) = rollouts
+    tokens = rollout.reply_mask.sum()
+    assert logs["policy/entropy_avg"] == pytest.approx((rollout.entropies.sum() / tokens).item())
+    assert logs["objective/entropy"] == pytest.approx(-rollout.logprobs.sum(1).mean().item())
+
+
+def test_what_is_logged_is_what_happened(build):
+    seen = []
+
+    def reward(contexts, replies):
+        seen.append(replies)
+        return grade(contexts, replies)
+
+    def monitor(contexts, replies):
+        return {"text/letters": float(np.mean([len(reply) for reply in replies]))}
+
+    trainer, history = build(reward=reward, max_steps=3, trainer={"monitors": [monitor]})
+    trainer.train()
+    assert column(history, "episode") == [16, 32, 48]
+    assert column(history, "lr") == [5e-3] * 3
+    for logs, replies in zip(history.logs, seen, strict=True):
+        assert logs["objective/scores"] == pytest.approx(grade(None, replies).mean().item())
+        assert logs["text/letters"] == np.mean([len(reply) for reply in replies])
+        assert all(math.isfinite(value) for value in logs.values())
+
+
+@both_families
+def test_a_rollout_fits_together(build, family):
+    trainer, _ = build(family, per_device_train_batch_size=10, length_residual_window=0)
+    generator = trainer.generator
+    rollout = trainer.sample(next(iter(trainer.dataloader)))
+    for row, context in enumerate(rollout.contexts):
+        prompt = rollout.context_ids[row][rollout.context_mask[row]].tolist()
+        assert prompt == encode_context(generator, context, 24)
+        reply = rollout.reply_ids[row][rollout.reply_mask[row]].tolist()
+        assert generator.decode(reply) == rollout.replies[row]
+        assert len(reply) == 6 or reply[-1] == generator.tokenizer.eos_token_id
+    assert torch.equal(rollout.logprobs, rollout.ref_logprobs)
+    scores = trainer.score(rollout)
+    rewards, metrics = trainer.compute_rewards(rollout, scores)
+    last = rollout.reply_mask.sum(1) - 1
+    at_the_end = rewards[torch.arange(20), last]
+    assert torch.equal(rewards.sum(1), at_the_end)  # before the first step there is no KL
+    assert at_the_end.unique().numel() > 10
+    order = scores.argsort()
+    assert at_the_end[order].diff().min() >= 0  # each reply has its own score
+    assert metrics["objective/rlhf_reward"] == pytest.approx(at_the_end.mean().item(), abs=1e-6)
+
+
+# ---------------------------------------------------------------- steps and gradients
+
+
+@pytest.mark.parametrize(
+    ("per_device", "accumulation", "mini_batches", "epochs"),
+    [(8, 1, 1, 1), (8, 2, 4, 3), (2, 4, 2, 2), (4, 4, 1, 2), (1, 4, 4, 1), (15, 2, 3, 1)],
+)
+def test_optimizer_steps_are_counted_by_the_book(
+    build, monkeypatch, per_device, accumulation, mini_batches, epochs
+):
+    trainer, _ = build(
+        max_steps=5,  # more than one pass over the data: stock TRL steps differently at its end
+        per_device_train_batch_size=per_device,
+        gradient_accumulation_steps=accumulation,
+        num_mini_batches=mini_batches,
+        num_ppo_epochs=epochs,
+    )
+    steps = watch_steps(trainer, monkeypatch)
+    trainer.train()
+    assert len(steps) == epochs * mini_batches * 5
+
+
+@both_families
+def test_the_gradient_is_that_of_the_mean_over_all_tokens(build, monkeypatch, family):
+    """However a minibatch is cut: sixteen episodes as 1 x 16, 2 x 8 and 8 x 2."""
+    for per_device, accumulation in [(16, 1), (8, 2), (2, 8)]:
+        trainer, _ = build(
+            family,
+            per_device_train_batch_size=per_device,
+            gradient_accumulation_steps=accumulation,
+            max_grad_norm=1e9,
+        )
+        policy = copy.deepcopy(trainer.model)
+        steps = watch_steps(trainer, monkeypatch)
+        captured = []
+        update = trainer.update
+        monkeypatch.setattr(
+            trainer, "update", lambda *a, c=captured, u=update: c.append(a) or u(*a)
+        )
+        trainer.train()
+
+        ((rollout, advantages, returns),) = captured
+        mask = rollout.reply_mask
+        assert len(mask.sum(1).unique()) > 1  # else a mean of means would be as good
+        policy.zero_grad()
+        new = policy(rollout.context_ids, rollout.context_mask, rollout.reply_ids, mask)
+        actor, _ = objectives.clipped_policy_loss(
+            new.logprobs, rollout.logprobs, advantages, mask, trainer.args.cliprange
+        )
+        critic = objectives.clipped_value_loss(
+            new.values, rollout.values, returns, mask, trainer.args.cliprange_value
+        )
+        ((actor.sum() + trainer.args.vf_coef * critic.sum()) / mask.sum()).backward()
+        (found,) = steps
+        wanted = [parameter.grad for parameter in policy.parameters()]
+        assert max(gradient.abs().max() for gradient in wanted) > 1e-2
+        for a, b in zip(found, wanted, strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_minibatches_partition_the_rollout(build, monkeypatch):
+    trainer, _ = build(num_mini_batches=4, num_ppo_epochs=2)
+    seen = []
+    step = trainer._optimizer_step
+    monkeypatch.setattr(
+        trainer, "_optimizer_step", lambda *a: seen.append(a[3].tolist()) or step(*a)
+    )
+    trainer.train()
+    first, second = seen[:4], seen[4:]
+    for epoch in (first, second):
+        assert sorted(row for rows in epoch for row in rows) == list(range(16))
+    assert first != second
+
+
+def test_gradients_are_clipped(build, monkeypatch):
+    trainer, _ = build(max_grad_norm=0.01)
+    steps = watch_steps(trainer, monkeypatch)
+    trainer.train()
+    norm = torch.cat([gradient.flatten() for gradient in steps[0]]).norm()
+    assert norm.item() == pytest.approx(0.01, rel=1e-3)
+
+
+@both_families
+def test_the_generator_is_trained_in_place_and_the_reference_stays(build, family, tmp_path):
+    trainer, _ = build(family, max_steps=3)
+    model = trainer.generator.model
+    before = weights(model)
+    trainer.train()
+    assert trainer.generator.model is model
+    reference = weights(trainer.ref_model)
+    assert all(torch.equal(a, b) for a, b in zip(before, reference, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
+    trainer.generator.save(tmp_path / "generator")
+    loaded = type(model).from_pretrained(tmp_path / "generator")
+    assert all(torch.equal(a, b) for a, b in zip(weights(model), weights(loaded), strict=True))
+
+
+# ---------------------------------------------------------------- the run
+
+
+def test_the_same_seed_gives_the_same_run(build):
+    def run(seed, elsewhere):
+        trainer, history = build(max_steps=3, num_mini_batches=2, num_ppo_epochs=2, seed=seed)
+        np.random.seed(elsewhere)
+        random.seed(elsewhere)
+        trainer.train()
+        return [{k: v for k, v in logs.items() if k != "seconds"} for logs in history.logs]
+
+    assert run(3, elsewhere=1) == run(3, elsewhere=2)
+    assert run(3, elsewhere=1) != run(4, elsewhere=1)
+
+
+def test_a_run_stops_when_a_callback_says_so(build):
+    trainer, history = build(max_steps=9, stop_after=2)
+    trainer.train()
+    assert len(history.logs) == 2
+
+
+def test_without_max_steps_epochs_count(build):
+    trainer, history = build(max_steps=-1, num_train_epochs=2)  # 60 episodes of 30, 16 an update
+    trainer.train()
+    assert len(history.logs) == 4
+
+
+def test_refreshes_come_in_their_turn_and_see_fresh_replies(build):
+    calls = []
+
+    def refresher(sample):
+        calls.append(sample([["the tide"], ["who ?"], ["the lamp"]]))
+        return {"discriminator/loss": float(len(calls))}
+
+    trainer, history = build(max_steps=5, trainer={"refresher": refresher, "refresh_every": 2})
+    trainer.train()
+    assert ["discriminator/loss" in logs for logs in history.logs] == [False, True] * 2 + [False]
+    assert [len(replies) for replies in calls] == [3, 3] and calls[0] != calls[1]
+    assert trainer.sample_replies([]) == []
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_reward_that_is_not_finite_is_named_with_its_reply(build, bad):
+    said = []
+
+    def reward(contexts, replies):
+        said.extend(replies)
+        scores = torch.zeros(len(replies))
+        scores[3] = bad
+        return scores
+
+    trainer, _ = build(reward=reward)
+    with pytest.raises(ValueError, match=f"is {bad}, not a finite number") as caught:
+        trainer.train()
+    assert repr(said[3]) in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(15,), (17,), (1,), (16, 1), ()])
+def test_a_reward_of_another_shape_is_refused(build, shape):
+    trainer, _ = build(reward=lambda c, r: torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"returned shape .*16"):
+        trainer.train()
+
+
+def test_a_reward_may_be_a_list_of_numbers(build):
+    trainer, history = build(reward=lambda c, r: [1.0] * len(r))
+    trainer.train()
+    assert history.logs[0]["objective/scores"] == 1
+
+
+def test_too_few_contexts_are_refused(build, examples):
+    with pytest.raises(UserError, match=r"needs 16 contexts, but .* holds 15"):
+        build(trainer={"train_examples": examples[:15]})
+    build(trainer={"train_examples": examples[:16]})[0].train()
