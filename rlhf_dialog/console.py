@@ -96,7 +96,7 @@ class TrainerProgress(TrainerCallback):
 
 
 def use_all_cores() -> None:
-    """Shares the cores this process may use among its peers; `accelerate launch` leaves one each."""
+    """Shares the cores of this machine among its processes; `accelerate launch` leaves one each."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS or Windows

@@ -5,94 +5,23 @@ import random
 import numpy as np
 import pytest
 import torch
-from transformers import PrinterCallback, TrainerCallback
 
 from rlhf_dialog.errors import UserError
-from rlhf_dialog.generators.prompts import encode_context, encode_reply, pad_ids, pad_prompts
+from rlhf_dialog.generators.prompts import encode_context
 from rlhf_dialog.ppo import objectives
-from rlhf_dialog.ppo.config import SeqGANPPOConfig
-from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
+from tests.ppo.trainers import build_trainer, column, grade, weights
 
 both_families = pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
 
 
-class History(TrainerCallback):
-    """Keeps what was logged; stops the run after `stop_after` updates."""
-
-    def __init__(self, stop_after=None):
-        self.logs, self.stop_after = [], stop_after
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        self.logs.append(dict(logs))
-
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = len(self.logs) == self.stop_after
-
-
-def share_of_e(contexts, replies):
-    return torch.tensor([reply.count("e") / max(1, len(reply)) for reply in replies])
-
-
-def grade(contexts, replies):
-    """A reward without meaning under which hardly two replies are equal."""
-    return torch.tensor([sum(map(ord, reply)) % 97 / 97 for reply in replies])
-
-
-@torch.no_grad()
-def make_ends_likely(model, eos):
-    """Raises the probability of EOS to several percent, so that replies differ in length."""
-    if model.config.is_encoder_decoder:
-        norm = model.model.decoder.layers[-1].final_layer_norm
-    else:
-        norm = model.transformer.ln_f
-    direction = torch.randn(norm.bias.shape, generator=torch.Generator().manual_seed(1))
-    norm.bias += direction
-    model.get_output_embeddings().weight[eos] += 0.07 * direction
-
-
 @pytest.fixture
 def build(tmp_path, make_generator, examples):
-    """(family, reward, trainer arguments, configuration) -> trainer and its history."""
+    """(family, reward, configuration) -> trainer and history."""
 
-    def make(family="gpt2", reward=grade, *, stop_after=None, trainer=None, **values):
-        defaults = {
-            "output_dir": str(tmp_path),
-            "max_steps": 1,
-            "per_device_train_batch_size": 8,
-            "gradient_accumulation_steps": 2,
-            "num_mini_batches": 1,
-            "num_ppo_epochs": 1,
-            "response_length": 6,
-            "learning_rate": 5e-3,
-            "lr_scheduler_type": "constant",
-            "report_to": "none",
-            "disable_tqdm": True,
-            "use_cpu": True,
-            "seed": 3,
-        }
-        generator = make_generator(family)
-        make_ends_likely(generator.model, generator.tokenizer.eos_token_id)
-        history = History(stop_after)
-        arguments = {"train_examples": examples, "context_length": 24, **(trainer or {})}
-        built = SeqGANPPOTrainer(
-            SeqGANPPOConfig(**{**defaults, **values}),
-            generator,
-            reward,
-            callbacks=[history],
-            **arguments,
-        )
-        built.remove_callback(PrinterCallback)
-        return built, history
+    def make(family="gpt2", reward=grade, **values):
+        return build_trainer(make_generator(family), examples, tmp_path, reward, **values)
 
     return make
-
-
-def column(history, name):
-    return [logs[name] for logs in history.logs]
-
-
-def weights(module):
-    return [parameter.detach().clone() for parameter in module.parameters()]
 
 
 def watch_steps(trainer, monkeypatch):
@@ -106,85 +35,6 @@ def watch_steps(trainer, monkeypatch):
 
     monkeypatch.setattr(trainer.optimizer, "step", watched)
     return seen
-
-
-# ---------------------------------------------------------------- it learns
-
-
-LONG = {
-    "max_steps": 40,
-    "per_device_train_batch_size": 15,
-    "num_mini_batches": 2,
-    "num_ppo_epochs": 4,
-    "learning_rate": 3e-3,
-    "kl_target": None,
-    "supervised_coef": 0.0,
-    "length_residual_window": 0,
-}
-
-
-@both_families
-def test_a_rewarded_letter_takes_over(build, family):
-    trainer, history = build(family, share_of_e, kl_coef=0.02, **LONG)
-    trainer.train()
-    scores = column(history, "objective/scores")
-    assert len(scores) == 40
-    assert scores[0] < 0.1 and np.mean(scores[-5:]) > 0.8
-    assert column(history, "objective/kl")[-1] > 3
-
-
-@both_families
-def test_a_constant_reward_moves_nothing(build, family):
-    trainer, history = build(
-        family, lambda c, r: torch.full((len(r),), 5.0), max_steps=4, num_ppo_epochs=2
-    )
-    before = weights(trainer.generator.model)
-    trainer.train()
-    after = weights(trainer.generator.model)
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(before, after, strict=True))
-    assert all(abs(kl) < 1e-5 for kl in column(history, "objective/kl"))
-
-
-def test_a_higher_kl_price_keeps_the_policy_nearer(build):
-    ends = []
-    for kl_coef in (0.0, 0.5):
-        trainer, history = build("gpt2", share_of_e, kl_coef=kl_coef, **{**LONG, "max_steps": 15})
-        trainer.train()
-        ends.append(np.mean(column(history, "objective/kl")[-3:]))
-    assert ends[1] < 0.5 * ends[0]
-
-
-def test_the_supervised_loss_teaches_real_replies(build, examples):
-    losses = {}
-    for coefficient in (0.0, 1.0):
-        trainer, history = build(
-            reward=lambda c, r: torch.zeros(len(r)),
-            supervised_coef=coefficient,
-            max_steps=15,
-            kl_coef=0.0,
-            kl_target=None,
-            trainer={"supervised_examples": examples},
-        )
-        prompts = [encode_context(trainer.generator, e.context, 24) for e in examples]
-        replies = [encode_reply(trainer.generator, e.reply, 6) for e in examples]
-        inputs = (
-            *pad_prompts(prompts, trainer.generator),
-            *pad_ids(replies, trainer.generator.tokenizer.pad_token_id),
-        )
-
-        def nll(trainer=trainer, inputs=inputs):
-            with torch.no_grad():
-                return (-trainer.model(*inputs).logprobs.sum() / inputs[-1].sum()).item()
-
-        first = nll()
-        trainer.train()
-        losses[coefficient] = first - nll()
-        if coefficient:  # the log tells the loss itself, in nats per token
-            logged = column(history, "loss/supervised_avg")
-            assert logged[0] == pytest.approx(first, abs=1e-4) and logged[-1] < logged[0] - 1
-        else:
-            assert "loss/supervised_avg" not in history.logs[0]
-    assert abs(losses[0.0]) < 1e-3 and losses[1.0] > 1
 
 
 # ---------------------------------------------------------------- before the first step
@@ -254,6 +104,16 @@ def test_a_rollout_fits_together(build, family):
     order = scores.argsort()
     assert at_the_end[order].diff().min() >= 0  # each reply has its own score
     assert metrics["objective/rlhf_reward"] == pytest.approx(at_the_end.mean().item(), abs=1e-6)
+
+
+@both_families
+def test_replies_are_sampled_at_the_temperature_at_which_they_are_scored(build, family):
+    trainer, _ = build(family, temperature=0.05, per_device_train_batch_size=15)
+    rollout = trainer.sample(next(iter(trainer.dataloader)))
+    mask = rollout.reply_mask
+    surprise, entropy = -rollout.logprobs[mask].mean(), rollout.entropies[mask].mean()
+    assert entropy < 5  # far from uniform: ln 300 = 5.7
+    assert abs(surprise - entropy) < 0.4
 
 
 # ---------------------------------------------------------------- steps and gradients
