@@ -19,7 +19,7 @@ from rlhf_dialog.evaluation.metrics.distinct_n.distinct_n import distinct_n, ngr
 from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.generators.policy import Policy, disable_dropout, sample_responses
-from rlhf_dialog.generators.prompts import encode_context, encode_reply, pad_ids, pad_prompts
+from rlhf_dialog.generators.prompts import encode_batch
 
 # (contexts, replies) -> scores (B,): a frozen judge, a discriminator
 Scorer = Callable[[Sequence[Sequence[str]], Sequence[str]], torch.Tensor]
@@ -53,7 +53,6 @@ def measure_generator(
     """Samples `samples` replies per context and scores them; KL is 0 without a reference."""
     policy = _frozen(generator)
     anchor = _frozen(reference) if reference is not None else policy
-    device = generator.model.device
     replies: list[list[str]] = []
     nll, tokens, kl = [], [], []
     starts = range(0, len(examples), BATCH)
@@ -65,15 +64,16 @@ def measure_generator(
         torch.manual_seed(seed)
         for start in starts:
             chunk = examples[start : start + BATCH]
-            prompts = [encode_context(generator, e.context, context_length) for e in chunk]
-            context = [tensor.to(device) for tensor in pad_prompts(prompts, generator)]
-            human_ids, human_mask = pad_ids(
-                [encode_reply(generator, e.reply, response_length) for e in chunk],
-                generator.tokenizer.pad_token_id,
+            *context, human_ids, human_mask = encode_batch(
+                generator,
+                [example.context for example in chunk],
+                [example.reply for example in chunk],
+                context_length=context_length,
+                response_length=response_length,
             )
-            human = policy(*context, human_ids.to(device), human_mask.to(device))
+            human = policy(*context, human_ids, human_mask)
             nll.append(-human.logprobs.sum(1).cpu().numpy())
-            tokens.append(human_mask.sum(1).numpy())
+            tokens.append(human_mask.sum(1).cpu().numpy())
             columns, gaps = [], []
             for _ in range(samples):
                 ids, mask = sample_responses(generator.model, *context, max_tokens=response_length)

@@ -45,6 +45,27 @@ def encode_reply(generator: Generator, reply: str, max_tokens: int) -> list[int]
     return [*generator.encode(reply)[: max_tokens - 1], generator.tokenizer.eos_token_id]
 
 
+def encode_batch(
+    generator: Generator,
+    contexts: Sequence[Sequence[str]],
+    replies: Sequence[str],
+    *,
+    context_length: int,
+    response_length: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Contexts and replies as a policy takes them: context ids and mask (B, P), reply ids and mask
+    (B, T), on the generator's device."""
+    tensors = (
+        *pad_prompts([encode_context(generator, c, context_length) for c in contexts], generator),
+        *pad_ids(
+            [encode_reply(generator, reply, response_length) for reply in replies],
+            generator.tokenizer.pad_token_id,
+        ),
+    )
+    context_ids, context_mask, ids, mask = (t.to(generator.model.device) for t in tensors)
+    return context_ids, context_mask, ids, mask
+
+
 def pad_prompts(
     prompts: Sequence[Sequence[int]], generator: Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from transformers.trainer_utils import SaveStrategy
 from trl.experimental.ppo import PPOConfig
 
 from rlhf_dialog.errors import UserError
 
 REWARDS = ("discriminator", "constant", "shuffled")
+
+# Inherited options that this trainer does not act on, and the values that ask nothing of it. An
+# option that is silently ignored is worse than one that is missing.
+NOT_SUPPORTED = {
+    "whiten_rewards": (False,),
+    "missing_eos_penalty": (None,),
+    "gradient_checkpointing": (False,),
+    "bf16": (False,),
+    "fp16": (False,),
+    "save_strategy": ("no",),
+    "eval_strategy": ("no",),
+    "load_best_model_at_end": (False,),
+    "push_to_hub": (False,),
+    "resume_from_checkpoint": (None,),
+    "num_sample_generations": (0,),
+    "stop_token": ("eos",),
+    "stop_token_id": (None,),
+}
 
 
 @dataclass
@@ -28,10 +47,13 @@ class SeqGANPPOConfig(PPOConfig):
         default="eos", metadata={"help": "A reply ends with the tokenizer's EOS."}
     )
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature of rollouts."})
-    bf16: bool | None = field(default=False, metadata={"help": "Mixed precision in bfloat16."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations."})
+    bf16: bool | None = field(default=False, metadata={"help": "Not supported."})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "Not supported."})
+    save_strategy: SaveStrategy | str = field(
+        default="no", metadata={"help": "Not supported: models are saved at the end."}
+    )
     num_sample_generations: int = field(
-        default=0, metadata={"help": "Not used: see samples.jsonl."}
+        default=0, metadata={"help": "Not supported: see samples.jsonl."}
     )
     output_dir: str | None = field(default="runs/demo", metadata={"help": "The run's new folder."})
 
@@ -87,8 +109,10 @@ class SeqGANPPOConfig(PPOConfig):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name}: {value} must be above 0.")
-        if self.stop_token != "eos" or self.stop_token_id is not None:
-            raise UserError("stop_token: a reply ends with EOS; leave out stop_token(_id).")
+        for name, allowed in NOT_SUPPORTED.items():
+            value = getattr(self, name)
+            if getattr(value, "value", value) not in allowed:
+                raise UserError(f"{name}: {value} is not supported by this trainer; leave it out.")
         episodes = self.per_device_train_batch_size * self.gradient_accumulation_steps
         if episodes % self.num_mini_batches:
             raise UserError(

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from rlhf_dialog.generators.policy import sample_responses
+from rlhf_dialog.generators.prompts import pad_ids
 
 
 @dataclass
@@ -32,3 +37,29 @@ class Rollout:
         length = int(picked["reply_mask"].sum(1).max())
         context = ("context_ids", "context_mask")
         return {k: v if k in context else v[:, :length] for k, v in picked.items()}
+
+
+def respond(
+    lm: PreTrainedModel,
+    context_ids: torch.Tensor,
+    context_mask: torch.Tensor,
+    *,
+    chunk: int,
+    max_tokens: int,
+    temperature: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Responses (B, T) and their mask, sampled `chunk` rows at a time, padded to one length."""
+    rows: list[list[int]] = []
+    for ids, mask in zip(context_ids.split(chunk), context_mask.split(chunk), strict=True):
+        responses, real = sample_responses(
+            lm, ids, mask, max_tokens=max_tokens, temperature=temperature
+        )
+        rows += [row[keep].tolist() for row, keep in zip(responses, real, strict=True)]
+    reply_ids, reply_mask = pad_ids(rows, lm.config.pad_token_id)
+    return reply_ids.to(context_ids.device), reply_mask.to(context_ids.device)
+
+
+def in_chunks(policy: nn.Module, size: int, *inputs: torch.Tensor) -> list[torch.Tensor]:
+    """The policy's outputs for `inputs`, computed `size` rows at a time."""
+    parts = [policy(*chunk) for chunk in zip(*(x.split(size) for x in inputs), strict=True)]
+    return [torch.cat(column) for column in zip(*parts, strict=True)]

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import chain, repeat
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -33,8 +35,8 @@ from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.training import Refresher
 from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator
-from rlhf_dialog.generators.policy import Policy, disable_dropout, sample_responses
-from rlhf_dialog.generators.prompts import encode_context, encode_reply, pad_ids, pad_prompts
+from rlhf_dialog.generators.policy import Policy, disable_dropout
+from rlhf_dialog.generators.prompts import encode_batch, encode_context, pad_prompts
 from rlhf_dialog.ppo import objectives
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.ppo.rewards import (
@@ -43,7 +45,7 @@ from rlhf_dialog.ppo.rewards import (
     RewardNormalizer,
     TextReward,
 )
-from rlhf_dialog.ppo.rollouts import Rollout
+from rlhf_dialog.ppo.rollouts import Rollout, in_chunks, respond
 
 # (contexts, replies) of all ranks' episodes -> metrics by name; read by the log alone
 Monitor = Callable[[Sequence[Sequence[str]], Sequence[str]], dict[str, float]]
@@ -132,7 +134,7 @@ class SeqGANPPOTrainer(PPOTrainer):
     def train(self) -> None:
         """The whole run, one update after the other."""
         args = self.args
-        batches = self._repeat(self.dataloader)
+        batches = chain.from_iterable(repeat(self.dataloader))
         self.state.max_steps = args.num_total_batches
         self.state.num_train_epochs = args.total_episodes / self.train_dataset_len
         self.control = self.callback_handler.on_train_begin(args, self.state, self.control)
@@ -160,16 +162,15 @@ class SeqGANPPOTrainer(PPOTrainer):
                 break
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
 
-    # ------------------------------------------------------------------ the named steps
-
     @torch.no_grad()
     def sample(self, batch: dict) -> Rollout:
         """Replies to a batch of contexts, and what policy and reference make of them."""
         context_ids, context_mask = batch["input_ids"], batch["attention_mask"].bool()
-        reply_ids, reply_mask = self._generate(context_ids, context_mask)
+        reply_ids, reply_mask = self._respond(context_ids, context_mask)
         inputs = (context_ids, context_mask, reply_ids, reply_mask)
-        policy = self._in_chunks(self.model, *inputs)
-        reference = self._in_chunks(self.ref_policy, *inputs)
+        size = self.args.local_rollout_forward_batch_size
+        policy = in_chunks(self.model, size, *inputs)
+        reference = in_chunks(self.ref_policy, size, *inputs)
         replies = decode_rows(self.generator, reply_ids, reply_mask)
         return Rollout(
             batch["contexts"],
@@ -254,7 +255,10 @@ class SeqGANPPOTrainer(PPOTrainer):
             return {}
         return self.refresher(self.sample_replies)
 
-    # ------------------------------------------------------------------ beneath them
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The generator alone, as a folder that plain `from_pretrained` loads (defect 3)."""
+        if self.args.should_save:
+            self.generator.save(Path(output_dir or str(self.args.output_dir)))
 
     @torch.no_grad()
     def sample_replies(self, contexts: Sequence[Sequence[str]]) -> list[str]:
@@ -267,36 +271,27 @@ class SeqGANPPOTrainer(PPOTrainer):
             prompts = [encode_context(self.generator, c, self.context_length) for c in own]
             ids, mask = pad_prompts(prompts, self.generator)
             device = self.accelerator.device
-            reply_ids, reply_mask = self._generate(ids.to(device), mask.to(device))
+            reply_ids, reply_mask = self._respond(ids.to(device), mask.to(device))
             replies = decode_rows(self.generator, reply_ids, reply_mask)
         return gather_object(replies) if ranks > 1 else replies
 
-    def _generate(
+    def _respond(
         self, context_ids: torch.Tensor, context_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Responses (B, T) and their mask, sampled in chunks, padded to one length."""
-        rows, size = [], self.args.local_rollout_forward_batch_size
+        """Responses (B, T) of the current policy and their mask."""
         with unwrap_model_for_generation(
             self.model,
             self.accelerator,
             gather_deepspeed3_params=self.args.ds3_gather_for_generation,
         ) as policy:
-            for ids, mask in zip(context_ids.split(size), context_mask.split(size), strict=True):
-                responses, real = sample_responses(
-                    policy.lm,
-                    ids,
-                    mask,
-                    max_tokens=self.args.response_length,
-                    temperature=self.args.temperature,
-                )
-                rows += [r[m].tolist() for r, m in zip(responses, real, strict=True)]
-        reply_ids, reply_mask = pad_ids(rows, self.generator.tokenizer.pad_token_id)
-        return reply_ids.to(context_ids.device), reply_mask.to(context_ids.device)
-
-    def _in_chunks(self, policy: nn.Module, *inputs: torch.Tensor) -> list[torch.Tensor]:
-        size = self.args.local_rollout_forward_batch_size
-        parts = [policy(*chunk) for chunk in zip(*(x.split(size) for x in inputs), strict=True)]
-        return [torch.cat(column) for column in zip(*parts, strict=True)]
+            return respond(
+                policy.lm,
+                context_ids,
+                context_mask,
+                chunk=self.args.local_rollout_forward_batch_size,
+                max_tokens=self.args.response_length,
+                temperature=self.args.temperature,
+            )
 
     def _optimizer_step(
         self,
@@ -362,17 +357,13 @@ class SeqGANPPOTrainer(PPOTrainer):
         count = min(self.args.supervised_batch_size, len(self.supervised_examples))
         picked = torch.randperm(len(self.supervised_examples), generator=self.order)[:count]
         examples = [self.supervised_examples[i] for i in picked.tolist()]
-        contexts = [
-            encode_context(self.generator, e.context, self.context_length) for e in examples
-        ]
-        replies = [
-            encode_reply(self.generator, e.reply, self.args.response_length) for e in examples
-        ]
-        tensors = (
-            *pad_prompts(contexts, self.generator),
-            *pad_ids(replies, self.generator.tokenizer.pad_token_id),
+        inputs = encode_batch(
+            self.generator,
+            [example.context for example in examples],
+            [example.reply for example in examples],
+            context_length=self.context_length,
+            response_length=self.args.response_length,
         )
-        inputs = [tensor.to(self.accelerator.device) for tensor in tensors]
         with self.accelerator.no_sync(self.model):
             negative_logprobs = -self.model(*inputs).logprobs.sum()
             tokens = inputs[-1].sum()
@@ -400,10 +391,6 @@ class SeqGANPPOTrainer(PPOTrainer):
         prompts = [encode_context(self.generator, c, self.context_length) for c in contexts]
         ids, mask = pad_prompts(prompts, self.generator)
         return {"input_ids": ids, "attention_mask": mask, "contexts": contexts}
-
-    def _repeat(self, dataloader) -> Iterator[dict]:
-        while True:
-            yield from dataloader
 
     def _sum_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
         return self.accelerator.reduce(tensor, reduction="sum")
