@@ -1,6 +1,6 @@
 """The evaluation on its own: a tuned generator against the one it came from.
 
-    python recipes/evaluate_dialog.py --before runs/warm_start/generator \\
+    python recipes/evaluate_dialog.py --before runs/demo/warm_start \\
         --generator runs/demo/generator --judge runs/demo/judge \\
         --discriminator runs/demo/discriminator --output_dir runs/evaluation
 

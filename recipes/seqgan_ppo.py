@@ -62,6 +62,7 @@ def main() -> None:
 
     # Warm start: the whole cast's replies, so that the character's way of talking is within reach.
     warm_start_generator(generator, script, settings.generator, general, **reply)
+    save_generator(generator, run / "warm_start", {"stage": "warm start", "seed": seed})
     before = generator.frozen_copy()
 
     # The discriminator is the reward; the judge learns elsewhere and never is.

@@ -77,7 +77,7 @@ CURVES = (
     ),
     Curve(
         "Judge",
-        "Mean logit of the frozen judge on the monitor contexts; it rewards nothing.",
+        "Mean logit of the frozen judge on the replies sampled in an update; it rewards nothing.",
         ".2f",
         {"judge": "judge/score"},
     ),

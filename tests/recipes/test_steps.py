@@ -47,7 +47,7 @@ def test_evaluation_on_its_own_agrees_with_the_run(steps, script, tmp_path):
         dialogues=script,
         output_dir=tmp_path / "evaluation",
         seed=0,
-        before=steps / "warm/generator",
+        before=steps / "run/warm_start",
         generator=steps / "run/generator",
         judge=steps / "run/judge",
         discriminator=steps / "run/discriminator",
