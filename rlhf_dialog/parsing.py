@@ -7,7 +7,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from trl import TrlParser
@@ -61,15 +61,19 @@ def parse(
         UserError: a file that is missing or no YAML mapping, a key that no setting has, or a value
             of a wrong type.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     arguments = [
-        part for a in arguments for part in (a.split("=", 1) if a.startswith("--config=") else [a])
+        part
+        for argument in (sys.argv[1:] if arguments is None else arguments)
+        for part in (argument.split("=", 1) if argument.startswith("--config=") else [argument])
     ]
+    known = {f.name for kind in dataclass_types for f in dataclasses.fields(kind)}
+    _check_flags(arguments, known)
     if "--config" not in arguments and default_config is not None:
         arguments += ["--config", str(default_config)]
     if "--config" in arguments:
-        _check_file(arguments, dataclass_types)
+        _check_file(arguments, known)
     parser = TrlParser(list(dataclass_types))
+    parser.error = _refuse  # its own prints the usage of some 200 flags before the one sentence
     try:
         return parser.parse_args_and_config(arguments)
     except ValueError as error:
@@ -78,7 +82,19 @@ def parse(
         raise UserError(str(error).strip().splitlines()[0]) from error
 
 
-def _check_file(arguments: list[str], dataclass_types: Sequence[type]) -> None:
+def _refuse(message: str) -> NoReturn:
+    raise UserError(message)
+
+
+def _check_flags(arguments: list[str], known: set[str]) -> None:
+    for argument in arguments:
+        if argument.startswith("--"):
+            name = argument[2:].split("=", 1)[0].replace("-", "_")
+            if name.removeprefix("no_") not in known | {"config", "help"} and name not in known:
+                raise UserError(f"--{name}: is not known; {_closest(name, known)}")
+
+
+def _check_file(arguments: list[str], known: set[str]) -> None:
     place = arguments.index("--config") + 1
     if place >= len(arguments):
         raise UserError("--config: give the path of a YAML file after it.")
@@ -92,7 +108,6 @@ def _check_file(arguments: list[str], dataclass_types: Sequence[type]) -> None:
         raise UserError(f"--config {path}: not valid YAML ({reason}).") from error
     if not isinstance(values, dict):
         raise UserError(f"--config {path}: must hold a mapping, one `key: value` a line.")
-    known = {f.name for kind in dataclass_types for f in dataclasses.fields(kind)}
     for key in values:
         if key not in known | {"env"}:
             close = _closest(str(key), known)

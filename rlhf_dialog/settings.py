@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 
 def _help(default, text: str):
-    return field(default=default, metadata={"help": text})
+    return field(default=default, metadata={"help": text.replace("%", "%%")})  # argparse formats it
 
 
 @dataclass

@@ -1,10 +1,11 @@
 """Each mistake of a user's ends before training, in one sentence, and nothing is written over."""
 
 import json
+import runpy
 
 import pytest
 
-from tests.recipes.helpers import launch
+from tests.recipes.helpers import ROOT, launch
 
 RECIPE = "seqgan_ppo.py"
 
@@ -112,6 +113,29 @@ def test_a_configuration_file_with_a_mistake(refused, tmp_path, yaml, told):
     path = write(tmp_path, yaml, "config.yaml")
     assert told in refused(RECIPE, "--config", str(path))
     assert told in refused(RECIPE, f"--config={path}")
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        (["--max_stepz", "3"], "--max_stepz: is not known; did you mean 'max_steps'"),
+        (["--max_steps", "many"], "invalid int value: 'many'"),
+        (["--no-such-thing"], "--no_such_thing: is not known"),
+        (["--config"], "--config: give the path"),
+    ],
+)
+def test_a_mistake_on_the_command_line(refused, argument, told):
+    assert told in refused(RECIPE, *argument)
+
+
+def test_help_names_every_field_with_its_default(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["seqgan_ppo.py", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path("recipes/seqgan_ppo.py", run_name="__main__")
+    text = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0
+    assert "--kl_target" in text and "nats per reply" in text and "95 % intervals" in text
 
 
 def test_a_launched_recipe_says_one_sentence(tmp_path):
