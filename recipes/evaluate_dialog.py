@@ -15,13 +15,13 @@ import sys
 import time
 from pathlib import Path
 
-from rlhf_dialog.console import run_recipe
+from rlhf_dialog.console import is_main_process, run_recipe
 from rlhf_dialog.discriminators.model import load_discriminator
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.evaluation.comparison import compare_generators, publish
 from rlhf_dialog.generators.loading import load_generator
 from rlhf_dialog.parsing import parse_run
-from rlhf_dialog.runs import changed_values, new_run, versions, write_config
+from rlhf_dialog.runs import all_values, new_run, versions, write_config
 from rlhf_dialog.stages import check_lengths, load_script
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
@@ -33,6 +33,8 @@ def main() -> None:
     own.add_argument("--before", help="Hub id or folder of the generator before tuning.")
     known, rest = own.parse_known_args(sys.argv[1:])
     settings = parse_run(DEFAULT_CONFIG, rest)
+    if not is_main_process():  # one process measures; the others have nothing to do
+        return
     wanted = {
         "before": known.before,
         "generator": settings.generator.generator,
@@ -57,12 +59,15 @@ def main() -> None:
         )
     scorers = {
         name: load_discriminator(
-            wanted[name], max_tokens=settings.discriminator.discriminator_max_tokens, what=name
+            wanted[name],
+            max_tokens=settings.discriminator.discriminator_max_tokens,
+            what=name,
+            trained=True,
         )
         for name in ("judge", "discriminator")
     }
     run = new_run(settings.ppo.output_dir)
-    config = changed_values(*settings) | {"before": known.before}
+    config = all_values(*settings) | {"before": known.before}
     write_config(run, config)
     examples = script.character("test")
     metrics, samples = compare_generators(

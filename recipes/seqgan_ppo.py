@@ -21,7 +21,7 @@ from rlhf_dialog.evaluation.suite import TextMonitor
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.ppo.rewards import ShuffledReward, constant_reward
 from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
-from rlhf_dialog.runs import UpdateLog, changed_values, new_run, versions, write_config
+from rlhf_dialog.runs import UpdateLog, all_values, new_run, versions, write_config
 from rlhf_dialog.stages import (
     build_pools,
     describe_script,
@@ -55,7 +55,7 @@ def main() -> None:
     discriminator = make_discriminator(script, "discriminator", settings.discriminator, seed=seed)
     judge = make_discriminator(script, "judge", settings.discriminator, seed=seed + 1)
     run = new_run(ppo.output_dir)
-    config = changed_values(*settings)
+    config = all_values(*settings)
     write_config(run, config)
     describe_script(script)
     set_seed(seed)

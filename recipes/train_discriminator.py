@@ -18,7 +18,7 @@ from transformers import set_seed
 from rlhf_dialog.console import console, is_main_process, run_recipe
 from rlhf_dialog.discriminators.training import pretrain
 from rlhf_dialog.parsing import parse_run
-from rlhf_dialog.runs import changed_values, new_run, write_config
+from rlhf_dialog.runs import all_values, new_run, write_config
 from rlhf_dialog.stages import (
     build_pools,
     describe_script,
@@ -42,7 +42,7 @@ def main() -> None:
     generator = make_generator(script, settings.generator, general, **reply)
     discriminator = make_discriminator(script, "discriminator", settings.discriminator, seed=seed)
     run = new_run(settings.ppo.output_dir)
-    write_config(run, changed_values(*settings))
+    write_config(run, all_values(*settings))
     describe_script(script)
     set_seed(seed)
     warm_start_generator(generator, script, settings.generator, general, **reply)

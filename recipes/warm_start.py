@@ -14,7 +14,7 @@ from transformers import set_seed
 
 from rlhf_dialog.console import console, run_recipe
 from rlhf_dialog.parsing import parse_run
-from rlhf_dialog.runs import changed_values, new_run, write_config
+from rlhf_dialog.runs import all_values, new_run, write_config
 from rlhf_dialog.stages import (
     describe_script,
     general_examples,
@@ -35,7 +35,7 @@ def main() -> None:
     reply = {"response_length": settings.ppo.response_length, "seed": seed}
     generator = make_generator(script, settings.generator, general, **reply)
     run = new_run(settings.ppo.output_dir)
-    write_config(run, changed_values(*settings))
+    write_config(run, all_values(*settings))
     describe_script(script)
     set_seed(seed)
     warm_start_generator(generator, script, settings.generator, general, **reply)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import yaml
+from accelerate import PartialState
 from trl import TrlParser
 
+from rlhf_dialog.console import world_size
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.settings import (
@@ -41,7 +43,17 @@ def parse_run(default_config: Path, arguments: Sequence[str] | None = None) -> R
         EvaluationSettings,
         SeqGANPPOConfig,
     )
-    return RunSettings(*parse(kinds, default_config=default_config, arguments=arguments))
+    settings = RunSettings(*parse(kinds, default_config=default_config, arguments=arguments))
+    if settings.ppo.temperature != 1:
+        # Fakes, judging and the test sample at 1; a policy tuned at another temperature would be
+        # measured on a distribution it was not trained on.
+        raise UserError(f"temperature: {settings.ppo.temperature}, but recipes sample at 1.")
+    if PartialState().num_processes != world_size():
+        raise UserError(
+            f"{world_size()} processes were launched, but each sees only itself; on a machine "
+            "without GPUs set ACCELERATE_USE_CPU=true."
+        )
+    return settings
 
 
 def parse(
@@ -66,13 +78,13 @@ def parse(
         for argument in (sys.argv[1:] if arguments is None else arguments)
         for part in (argument.split("=", 1) if argument.startswith("--config=") else [argument])
     ]
-    known = {f.name for kind in dataclass_types for f in dataclasses.fields(kind)}
-    _check_flags(arguments, known)
+    hints = {f.name: f.type for kind in dataclass_types for f in dataclasses.fields(kind) if f.init}
+    _check_flags(arguments, set(hints))
     if "--config" not in arguments and default_config is not None:
         arguments += ["--config", str(default_config)]
     if "--config" in arguments:
-        _check_file(arguments, known)
-    parser = TrlParser(list(dataclass_types))
+        _check_file(arguments, hints)
+    parser = _TypedParser(list(dataclass_types))
     parser.error = _refuse  # its own prints the usage of some 200 flags before the one sentence
     try:
         return parser.parse_args_and_config(arguments)
@@ -80,6 +92,16 @@ def parse(
         if isinstance(error, UserError):
             raise
         raise UserError(str(error).strip().splitlines()[0]) from error
+
+
+class _TypedParser(TrlParser):
+    """TRL's parser takes values of a YAML file as they are; here they pass the same type checks as
+    the command line's, which argparse applies to defaults that are strings."""
+
+    def set_defaults_with_config(self, **values: Any) -> list[str]:
+        scalars = (int, float, bool)
+        typed = {k: str(v) if isinstance(v, scalars) else v for k, v in values.items()}
+        return super().set_defaults_with_config(**typed)
 
 
 def _refuse(message: str) -> NoReturn:
@@ -94,7 +116,8 @@ def _check_flags(arguments: list[str], known: set[str]) -> None:
                 raise UserError(f"--{name}: is not known; {_closest(name, known)}")
 
 
-def _check_file(arguments: list[str], known: set[str]) -> None:
+def _check_file(arguments: list[str], hints: dict[str, Any]) -> None:
+    known = set(hints)
     place = arguments.index("--config") + 1
     if place >= len(arguments):
         raise UserError("--config: give the path of a YAML file after it.")
@@ -103,15 +126,19 @@ def _check_file(arguments: list[str], known: set[str]) -> None:
         raise UserError(f"--config {path}: there is no such file; recipes/configs/ holds examples.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"--config {path}: not valid YAML ({reason}).") from error
+        raise UserError(f"--config {path}: cannot be read as YAML ({reason}).") from error
     if not isinstance(values, dict):
         raise UserError(f"--config {path}: must hold a mapping, one `key: value` a line.")
     for key in values:
         if key not in known | {"env"}:
             close = _closest(str(key), known)
             raise UserError(f"--config {path}: field {key!r} is not known; {close}")
+        hint = str(hints.get(key, "dict"))
+        for value_type, word in ((type(None), "None"), (list, "list"), (dict, "dict")):
+            if isinstance(values[key], value_type) and word not in hint:
+                raise UserError(f"--config {path}: field {key!r} must not be {values[key]!r}.")
 
 
 def _closest(key: str, known: set[str]) -> str:

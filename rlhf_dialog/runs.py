@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,18 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from rlhf_dialog.console import console, is_main_process
 from rlhf_dialog.errors import UserError
 
+# Filled in by the trainer from other fields, so of no use in a configuration.
+DERIVED = {
+    "batch_size",
+    "local_batch_size",
+    "micro_batch_size",
+    "mini_batch_size",
+    "local_mini_batch_size",
+    "num_total_batches",
+    "total_episodes",
+    "world_size",
+    "activation_checkpointing",
+}
 PACKAGES = ("rlhf_dialog", "trl", "transformers", "torch", "accelerate", "datasets", "deepspeed")
 
 
@@ -34,9 +46,10 @@ def new_run(folder: str | Path) -> Path:
                 "remove this one first."
             )
         path.mkdir(parents=True, exist_ok=True)
+        (path / "config.yaml").touch()
     except OSError as error:
         raise UserError(
-            f"--output_dir {path}: cannot be created ({error.strerror}); give another folder."
+            f"--output_dir {path}: cannot be written to ({error.strerror}); give another folder."
         ) from error
     return path
 
@@ -52,31 +65,32 @@ def versions() -> dict[str, str]:
     return found
 
 
-def changed_values(*settings: Any) -> dict[str, Any]:
-    """All values of our settings, and those of the trainer's that differ from their default."""
+def all_values(*settings: Any) -> dict[str, Any]:
+    """Every value of the run's settings; of the hundred that Trainer arguments inherit, those that
+    were changed. A recipe takes the result as its --config."""
     values: dict[str, Any] = {}
     for group in settings:
-        inherited = {f.name for base in type(group).__mro__[1:] for f in _fields(base)}
+        own = {name for kind in type(group).__mro__[:2] for name in vars(kind)["__annotations__"]}
         for f in dataclasses.fields(group):
             value = getattr(group, f.name)
-            if isinstance(value, (str, int, float, bool, type(None))) and (
-                f.name not in inherited or value != f.default
-            ):
+            value = getattr(value, "value", value)  # an Enum's
+            plain = isinstance(value, (str, int, float, bool, list, dict, type(None)))
+            if plain and f.init and (f.name in own or value != _default(f)):
                 values[f.name] = value
-    return values
+    return {name: value for name, value in values.items() if name not in DERIVED}
 
 
-def _fields(kind: type) -> Sequence[dataclasses.Field]:
-    return dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+def _default(f: dataclasses.Field) -> Any:
+    default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+    return getattr(default, "value", default)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """config.yaml: every value used, and the versions of the stack."""
     if is_main_process():
-        text = yaml.safe_dump(
-            {**config, "versions": versions()}, sort_keys=False, allow_unicode=True
-        )
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        values = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        stack = "".join(f"# {name} {version}\n" for name, version in versions().items())
+        (folder / "config.yaml").write_text(stack + values, encoding="utf-8")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> None:

@@ -7,10 +7,25 @@ Every field is a key of a recipe's YAML file and a flag of its command line. PPO
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from rlhf_dialog.errors import UserError
 
 
 def _help(default, text: str):
     return field(default=default, metadata={"help": text.replace("%", "%%")})  # argparse formats it
+
+
+def _at_least(settings: Any, least: float, *names: str) -> None:
+    for name in names:
+        if not getattr(settings, name) >= least:
+            raise UserError(f"{name}: {getattr(settings, name)} must be at least {least}.")
+
+
+def _shares(settings: Any, *names: str, below: float = 1.0) -> None:
+    for name in names:
+        if not 0 <= getattr(settings, name) <= below:
+            raise UserError(f"{name}: {getattr(settings, name)} must be from 0 to {below}.")
 
 
 @dataclass
@@ -26,6 +41,9 @@ class DialogueSettings:
     discriminator_share: float = _help(0.2, "Share of the turns for the discriminator.")
     judge_share: float = _help(0.2, "Share of the turns for the frozen judge.")
     test_share: float = _help(0.1, "Share of the turns for the final test.")
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "max_turns")
 
     @property
     def shares(self) -> dict[str, float]:
@@ -65,6 +83,17 @@ class GeneratorSettings:
         32, "Examples per optimizer step of the warm start and process."
     )
 
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "warm_start_epochs", "warm_start_learning_rate")
+        _at_least(self, 8, "context_length")
+        _at_least(self, 300, "fresh_vocab_size")  # 256 bytes and the control tokens
+        _at_least(self, 1, "fresh_layers", "fresh_heads", "warm_start_batch_size")
+        if self.fresh_hidden_size % self.fresh_heads:
+            raise UserError(
+                f"fresh_hidden_size: {self.fresh_hidden_size} must be a multiple of fresh_heads, "
+                f"{self.fresh_heads}."
+            )
+
 
 @dataclass
 class DiscriminatorSettings:
@@ -92,10 +121,27 @@ class DiscriminatorSettings:
     refresh_samples: int = _help(128, "Fresh generator replies sampled for one refresh.")
     refresh_learning_rate: float = _help(1e-4, "Learning rate of refreshes.")
     refresh_ceiling: float = _help(
-        0.9, "A refresh is skipped while held-out accuracy on fresh samples is above this."
+        0.9, "A refresh is skipped while held-out accuracy, fresh and human, is above this."
     )
     replay_size: int = _help(1024, "Older fakes kept for refreshes.")
     replay_share: float = _help(0.5, "Share of older fakes among a refresh's generated ones.")
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "discriminator_epochs", "refresh_steps", "fresh_discriminator_layers")
+        _at_least(self, 2, "discriminator_batch_size", "refresh_samples")
+        _at_least(self, 0, "refresh_every", "replay_size", "refresh_learning_rate")
+        _at_least(self, 16, "discriminator_max_tokens")
+        kinds = ("generated_share", "cast_share", "wrong_context_share", "degenerate_share")
+        _shares(self, *kinds, "refresh_ceiling")
+        _shares(self, "label_smoothing", below=0.49)
+        _shares(self, "replay_share", below=0.95)
+        if not sum(getattr(self, name) for name in kinds) > 0:
+            raise UserError(f"{', '.join(kinds)}: at least one must be above 0.")
+        if self.fresh_discriminator_hidden_size % 32:
+            raise UserError(
+                f"fresh_discriminator_hidden_size: {self.fresh_discriminator_hidden_size} must be "
+                "a multiple of 32, the width of a head."
+            )
 
 
 @dataclass
@@ -104,3 +150,6 @@ class EvaluationSettings:
 
     samples_per_context: int = _help(4, "Replies sampled per test context.")
     bootstrap_resamples: int = _help(2000, "Resamples of the test contexts for the 95 % intervals.")
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "samples_per_context", "bootstrap_resamples")

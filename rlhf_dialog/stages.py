@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.markup import escape
+
 from rlhf_dialog.console import console, is_main_process
 from rlhf_dialog.dialogues.examples import make_examples, require_character
 from rlhf_dialog.dialogues.readers import read_dialogues
@@ -24,7 +26,7 @@ from rlhf_dialog.generators.loading import Generator, fresh_generator, load_gene
 from rlhf_dialog.generators.warm_start import MARKER, is_warm_started, warm_start
 from rlhf_dialog.settings import DialogueSettings, DiscriminatorSettings, GeneratorSettings
 
-FEWEST_REPLIES = 60  # of the character in the whole script
+FEWEST_REPLIES = 100  # of the character in the whole script
 FEWEST_IN_SPLIT = 8  # of the character in each of the four splits
 
 
@@ -159,7 +161,9 @@ def make_discriminator(
     """An untrained discriminator or judge (`split` names which) for that split's dialogues."""
     name = getattr(settings, split)
     if name is not None:
-        return load_discriminator(name, max_tokens=settings.discriminator_max_tokens, what=split)
+        return load_discriminator(
+            name, max_tokens=settings.discriminator_max_tokens, what=split, seed=seed
+        )
     return fresh_discriminator(
         script.texts(split),
         hidden_size=settings.fresh_discriminator_hidden_size,
@@ -194,7 +198,7 @@ def build_pools(
     )
 
     def spelt(examples: Sequence[Example], kind: str) -> list[Pair]:
-        spellings = [generator.round_trip(example.reply) for example in examples]
+        spellings = [generator.round_trip(example.reply, response_length) for example in examples]
         return [
             Pair(example.context, reply, kind == "real", kind)
             for example, reply in zip(examples, spellings, strict=True)
@@ -221,7 +225,7 @@ def describe_script(script: Script) -> None:
         for name, dialogues in script.splits.items()
     ]
     console.print(
-        f"[bold]{script.settings.character}[/bold] in {script.settings.dialogues}: "
+        f"[bold]{escape(script.settings.character)}[/bold] in {script.settings.dialogues}: "
         + "; ".join(parts)
     )
 

@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from rlhf_dialog.devices import own_device
 from rlhf_dialog.errors import UserError, cannot_load
 
 SCORING_BATCH = 64
@@ -86,19 +87,36 @@ class Discriminator:
         return reply if len(ids) <= room else self.tokenizer.decode(ids[:room])
 
 
-def load_discriminator(name_or_path: str, *, max_tokens: int, what: str) -> Discriminator:
-    """Any encoder by Hub id or folder, with a head of one logit (new where the file has none).
+def load_discriminator(
+    name_or_path: str, *, max_tokens: int, what: str, seed: int = 0, trained: bool = False
+) -> Discriminator:
+    """Any encoder by Hub id or folder, with a head of one logit.
+
+    Args:
+        max_tokens: longest pair, in its tokens.
+        what: the flag that named it, for errors.
+        seed: of the head, where the file has none.
+        trained: refuse a file without a head, whose scores would be random.
 
     Raises:
-        UserError: nothing to load there, or a classifier with another number of outputs.
+        UserError: nothing to load there, or a head that is missing.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            name_or_path, num_labels=1, dtype=torch.float32
-        )
-    except (OSError, ValueError, RuntimeError) as error:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                name_or_path, num_labels=1, dtype=torch.float32, output_loading_info=True
+            )
+    except Exception as error:  # damaged files raise what the parser of the day raises
         raise cannot_load(what, name_or_path, error) from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise cannot_load(what, name_or_path, ValueError("its tokenizer has no words"))
+    if trained and info["missing_keys"]:
+        raise UserError(
+            f"--{what} {name_or_path}: has no trained classification head, so its scores would be "
+            "random; give one that train_discriminator.py or seqgan_ppo.py wrote."
+        )
     limit = getattr(model.config, "max_position_embeddings", max_tokens)
     if max_tokens > limit:
         raise UserError(
@@ -138,4 +156,4 @@ def _complete(
 ) -> Discriminator:
     tokenizer.truncation_side = "left"  # of the context: its oldest part goes first
     tokenizer.model_max_length = max_tokens
-    return Discriminator(model.eval(), tokenizer, max_tokens)
+    return Discriminator(model.eval().to(own_device()), tokenizer, max_tokens)

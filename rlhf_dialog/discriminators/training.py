@@ -91,7 +91,8 @@ def split_pools(
     """
     contexts = sorted({pair.context for pool in pools.values() for pair in pool})
     rng.shuffle(contexts)
-    aside = set(contexts[: max(2, int(len(contexts) * held_out))])
+    aside = set(contexts[: int(len(contexts) * held_out)])
+    aside |= {pair.context for pair in pools["real"][:2]}  # without a real pair nothing is told
     sides = []
     for wanted in (False, True):
         side = {k: [p for p in pool if (p.context in aside) is wanted] for k, pool in pools.items()}
@@ -198,13 +199,16 @@ class Refresher:
     def __call__(self, sample_replies: SampleReplies) -> dict[str, float]:
         """One refresh. Returns held-out accuracies before it, and its mean loss (nats).
 
-        The accuracy on fresh fakes is taken on contexts that no step trains on. Above the ceiling
-        no step is taken: a discriminator that is always right gives no gradient worth having.
+        The accuracies on fresh fakes and on human replies are taken on contexts that no step
+        trains on. Where their mean is above the ceiling no step is taken: a discriminator that is
+        always right gives no gradient worth having.
         """
         fresh = self._sample("train", self.settings.refresh_samples, sample_replies)
         unseen = self._sample("held_out", self.settings.refresh_samples // 2, sample_replies)
         metrics = self._accuracies(unseen)
-        if metrics["discriminator/accuracy_fresh"] < self.settings.refresh_ceiling:
+        kinds = ("fresh", "human")
+        right = np.mean([metrics[f"discriminator/accuracy_{kind}"] for kind in kinds])
+        if right < self.settings.refresh_ceiling:
             old = self.replay.sample(
                 round(len(fresh) * self.settings.replay_share / (1 - self.settings.replay_share)),
                 self.rng,

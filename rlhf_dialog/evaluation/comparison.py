@@ -55,7 +55,7 @@ def compare_generators(
 
     was = measure(before, None, "before")
     now = measure(after, before, "after")
-    human = measure_humans(examples, scorers, after)
+    human = measure_humans(examples, scorers, after, response_length)
     metrics = compare(was, now, human, resamples=settings.bootstrap_resamples, seed=seed)
     return metrics, side_by_side(was, now, human, examples)
 

@@ -93,10 +93,13 @@ def measure_generator(
 
 
 def measure_humans(
-    examples: Sequence[Example], scorers: Mapping[str, Scorer], generator: Generator
+    examples: Sequence[Example],
+    scorers: Mapping[str, Scorer],
+    generator: Generator,
+    response_length: int,
 ) -> Measurement:
-    """The human replies themselves, spelt as the generator spells."""
-    replies = [[generator.round_trip(example.reply)] for example in examples]
+    """The human replies themselves, spelt and cut off as the generator's are."""
+    replies = [[generator.round_trip(e.reply, response_length)] for e in examples]
     none = np.zeros(0)
     return Measurement(replies, _score(scorers, examples, replies), none, none, none)
 

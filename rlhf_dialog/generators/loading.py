@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rlhf_dialog.devices import own_device
 from rlhf_dialog.errors import UserError, cannot_load
 
 PAD_TOKEN = "<|pad|>"
@@ -53,13 +54,15 @@ class Generator:
         """Longest sequence the model takes, in tokens; None where positions are relative (T5)."""
         return getattr(self.model.config, "max_position_embeddings", None)
 
-    def round_trip(self, text: str) -> str:
-        """`text` as this generator would have spelt it: through its tokenizer and back.
+    def round_trip(self, text: str, response_length: int | None = None) -> str:
+        """`text` as this generator would have spelt it: through its tokenizer and back, and no
+        longer than a response of `response_length` tokens (EOS is one of them) can be.
 
-        A discriminator that sees raw human text beside decoded model text learns casing and
-        spacing instead of the character (BlenderBot-small writes ``hello , how``).
+        A discriminator that sees raw human text beside decoded model text learns casing, spacing
+        (BlenderBot-small writes ``hello , how``) and what was cut off, instead of the character.
         """
-        return self.decode(self.encode(text))
+        ids = self.encode(text)
+        return self.decode(ids if response_length is None else ids[: response_length - 1])
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; text that spells a control token does not become one."""
@@ -221,7 +224,7 @@ def _complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Gen
         if model.config.is_encoder_decoder
         else None,
     )
-    return Generator(model, tokenizer)
+    return Generator(model.to(own_device()), tokenizer)
 
 
 def _grow_embeddings(model: PreTrainedModel, size: int) -> None:

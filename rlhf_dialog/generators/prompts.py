@@ -41,8 +41,9 @@ def encode_context(generator: Generator, context: Sequence[str], max_tokens: int
 
 
 def encode_reply(generator: Generator, reply: str, max_tokens: int) -> list[int]:
-    """Reply ids closed by EOS, at most `max_tokens` with it."""
-    return [*generator.encode(reply)[: max_tokens - 1], generator.tokenizer.eos_token_id]
+    """Reply ids closed by EOS. One longer than `max_tokens` is cut off and not closed: nobody
+    should learn to stop where the reply did not."""
+    return [*generator.encode(reply), generator.tokenizer.eos_token_id][:max_tokens]
 
 
 def encode_batch(
@@ -104,7 +105,12 @@ def _render(generator: Generator, turns: Sequence[str]) -> list[int]:
 
 
 def _render_chat(generator: Generator, turns: Sequence[str]) -> list[int]:
-    """The turn before the reply is the user's, the one before it the assistant's, and so on."""
+    """The turn before the reply is the user's, the one before it the assistant's, and so on.
+
+    Many templates refuse a conversation that the assistant begins, so such a first turn is left
+    out; an odd `max_turns` loses nothing.
+    """
+    turns = turns[1:] if len(turns) % 2 == 0 else turns
     roles = ["user" if (len(turns) - index) % 2 else "assistant" for index in range(len(turns))]
     messages = [
         {"role": role, "content": _without_control_tokens(generator, turn)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from transformers.trainer_utils import SaveStrategy
@@ -25,6 +26,12 @@ NOT_SUPPORTED = {
     "push_to_hub": (False,),
     "resume_from_checkpoint": (None,),
     "num_sample_generations": (0,),
+    "activation_checkpointing": (None, False),
+    "torch_compile": (False,),
+    "logging_steps": (10,),
+    "total_episodes": (None,),
+    "batch_size": (None,),
+    "mini_batch_size": (None,),
     "stop_token": ("eos",),
     "stop_token_id": (None,),
 }
@@ -105,6 +112,13 @@ class SeqGANPPOConfig(PPOConfig):
             raise UserError("response_length: a reply needs at least 2 tokens, one word and EOS.")
         if not self.temperature > 0:
             raise UserError(f"temperature: {self.temperature} must be above 0.")
+        if self.kl_coef < 0 or self.kl_estimator not in ("k1", "k3"):
+            raise UserError("kl_coef must not be below 0, and kl_estimator must be k1 or k3.")
+        for name in ("num_mini_batches", "num_ppo_epochs", "per_device_train_batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} must be at least 1.")
+        if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no":
+            raise UserError("mixed_precision: is not supported by this trainer; launch with 'no'.")
         for name in ("reward_clip", "kl_target", "kl_horizon", "supervised_batch_size"):
             value = getattr(self, name)
             if value is not None and not value > 0:

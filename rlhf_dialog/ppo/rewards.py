@@ -88,4 +88,5 @@ class AdaptiveKLController:
         """`kl` in nats per reply, measured on `episodes` replies."""
         if self.target is not None:
             error = min(0.2, max(-0.2, kl / self.target - 1))
-            self.coefficient *= 1 + error * episodes / self.horizon
+            # Ziegler's factor, kept above zero where an update is longer than the horizon.
+            self.coefficient *= max(0.1, 1 + error * episodes / self.horizon)

@@ -111,7 +111,9 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.accelerator.gradient_accumulation_steps = 1
         disable_dropout(self.ref_model)
         self.ref_policy = Policy(self.ref_model, args.temperature).to(self.accelerator.device)
-        self.order = torch.Generator().manual_seed(args.seed + 1)  # minibatches; defect 20
+        # Order of minibatches and of real replies, another one on each rank (defect 20).
+        rank = self.accelerator.process_index
+        self.order = torch.Generator().manual_seed(args.seed + 1 + 100_003 * rank)
         self.length_residual = LengthResidual(args.length_residual_window)
         self.normalizer = RewardNormalizer()
         self.kl_controller = AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
@@ -314,7 +316,8 @@ class SeqGANPPOTrainer(PPOTrainer):
                 old = rollout.tensors(micro)
                 loss = self._ppo_loss(old, advantages[micro], returns[micro], totals)
                 self.accelerator.backward(loss * scale)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)  # defect 9
+        if args.max_grad_norm:  # defect 9; 0 means off, as in transformers
+            self.accelerator.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
 

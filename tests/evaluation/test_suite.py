@@ -138,15 +138,15 @@ def test_distinct_has_an_interval_around_zero_for_two_draws_of_one_speaker():
 
 def test_humans_are_spelt_as_the_generator_spells(make_generator, examples):
     generator = make_generator("gpt2")
-    human = measure_humans(examples, {"judge": length_scorer}, generator)
-    assert human.replies[0] == [generator.round_trip(examples[0].reply)]
+    human = measure_humans(examples, {"judge": length_scorer}, generator, 8)
+    assert human.replies[0] == [generator.round_trip(examples[0].reply, 8)]
     assert human.scores["judge"].shape == (30, 1)
 
 
 def test_samples_stand_side_by_side(make_generator, examples):
     generator = make_generator("gpt2")
     was = _measure(generator, None, examples[:4])
-    human = measure_humans(examples[:4], {"judge": length_scorer}, generator)
+    human = measure_humans(examples[:4], {"judge": length_scorer}, generator, 8)
     row = side_by_side(was, was, human, examples[:4])[2]
     assert row["context"] == list(examples[2].context)
     assert row["before"] == row["after"] == was.replies[2][0]

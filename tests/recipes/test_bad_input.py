@@ -56,7 +56,7 @@ def test_a_character_who_does_not_occur(refused, script, tmp_path):
 def test_a_character_with_too_few_replies(refused, tmp_path):
     path = write(tmp_path, "".join(line(("NORA", f"{n}?"), ("PLUME", f"{n}!")) for n in range(20)))
     sentence = refused(RECIPE, dialogues=path, output_dir=tmp_path / "run")
-    assert "20 replies" in sentence and "60" in sentence
+    assert "20 replies" in sentence and "100" in sentence
 
 
 def test_one_scene_cannot_be_split(refused, tmp_path):
