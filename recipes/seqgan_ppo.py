@@ -1,7 +1,7 @@
 """The main job: a generator learns to reply like one character of a script.
 
-    accelerate launch recipes/seqgan_ppo.py
-    accelerate launch recipes/seqgan_ppo.py --config recipes/configs/dialogpt_small_himym.yaml
+    accelerate launch -q recipes/seqgan_ppo.py
+    accelerate launch -q recipes/seqgan_ppo.py --config recipes/configs/dialogpt_small_himym.yaml
 
 warm start -> discriminator -> judge -> PPO with refreshes -> before and after -> report
 """

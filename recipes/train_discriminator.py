@@ -1,6 +1,6 @@
 """The reward model on its own: a discriminator learns a character's replies from all others.
 
-    accelerate launch recipes/train_discriminator.py --generator runs/warm_start/generator \\
+    accelerate launch -q recipes/train_discriminator.py --generator runs/warm_start/generator \\
         --output_dir runs/discriminator
 
 Its fakes are samples of the generator, other characters' replies, real replies under wrong

@@ -1,6 +1,6 @@
 """The supervised stage on its own: a generator learns to reply like the whole cast of a script.
 
-    accelerate launch recipes/warm_start.py --output_dir runs/warm_start
+    accelerate launch -q recipes/warm_start.py --output_dir runs/warm_start
 
 Give the folder `generator` that it writes to seqgan_ppo.py as --generator, with the same
 --dialogues and --seed, so that the splits are the same.

@@ -26,9 +26,8 @@ from typing import ClassVar
 import torch
 from accelerate.utils import gather_object
 from torch import nn
-from transformers import TrainerControl
+from transformers import TrainerControl, TrainerState
 from trl.experimental.ppo import PPOTrainer
-from trl.experimental.ppo.ppo_trainer import OnlineTrainerState
 from trl.models.utils import unwrap_model_for_generation
 
 from rlhf_dialog.dialogues.schema import Example
@@ -68,7 +67,7 @@ class SeqGANPPOTrainer(PPOTrainer):
 
     _tag_names: ClassVar[list[str]] = ["trl", "ppo", "rlhf_dialog", "dialogue"]
     args: SeqGANPPOConfig
-    state: OnlineTrainerState
+    state: TrainerState
     control: TrainerControl
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -92,8 +91,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.context_length = context_length
         self.reward = reward
         self.refresher, self.refresh_every = refresher, refresh_every
-        self.supervised_examples = list(supervised_examples)
-        self.monitors = monitors
+        self.supervised_examples, self.monitors = list(supervised_examples), monitors
         policy = Policy(generator.model, args.temperature)
         super().__init__(
             args,
@@ -112,8 +110,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         disable_dropout(self.ref_model)
         self.ref_policy = Policy(self.ref_model, args.temperature).to(self.accelerator.device)
         # Order of minibatches and of real replies, another one on each rank (defect 20).
-        rank = self.accelerator.process_index
-        self.order = torch.Generator().manual_seed(args.seed + 1 + 100_003 * rank)
+        self.order = torch.Generator().manual_seed(self.local_seed + 1)
         self.length_residual = LengthResidual(args.length_residual_window)
         self.normalizer = RewardNormalizer()
         self.kl_controller = AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
