@@ -70,7 +70,11 @@ def all_values(*settings: Any) -> dict[str, Any]:
     were changed. A recipe takes the result as its --config."""
     values: dict[str, Any] = {}
     for group in settings:
-        own = {name for kind in type(group).__mro__[:2] for name in vars(kind)["__annotations__"]}
+        own = {
+            name
+            for kind in type(group).__mro__[:2]
+            for name in vars(kind).get("__annotations__", ())
+        }
         for f in dataclasses.fields(group):
             value = getattr(group, f.name)
             value = getattr(value, "value", value)  # an Enum's
