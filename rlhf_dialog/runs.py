@@ -15,7 +15,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from rlhf_dialog.console import console, is_main_process
 from rlhf_dialog.errors import UserError
 
-# Filled in by the trainer from other fields, so of no use in a configuration.
+# Filled in by the trainer from other fields, or read by nobody: of no use in a configuration.
 DERIVED = {
     "batch_size",
     "local_batch_size",
@@ -25,6 +25,11 @@ DERIVED = {
     "num_total_batches",
     "total_episodes",
     "world_size",
+    "sft_model_path",
+    "reward_model_path",
+    "model_adapter_name",
+    "ref_adapter_name",
+    "dataset_num_proc",
     "activation_checkpointing",
 }
 PACKAGES = ("rlhf_dialog", "trl", "transformers", "torch", "accelerate", "datasets", "deepspeed")

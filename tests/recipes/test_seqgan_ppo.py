@@ -13,6 +13,8 @@ from transformers import (
     AutoTokenizer,
 )
 
+from rlhf_dialog.parsing import parse_run
+from rlhf_dialog.runs import all_values
 from tests.recipes.helpers import launch, read_jsonl
 
 METRICS = {
@@ -96,11 +98,14 @@ def test_the_models_load_with_plain_transformers(finished):
     assert not list(folder.rglob("*.bin"))  # safetensors only
 
 
-def test_the_configuration_is_written_down(finished):
+def test_the_configuration_can_be_given_back(finished):
     architecture, folder, _ = finished
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert config["fresh_architecture"] == architecture
-    assert config["max_steps"] == 4 and config["versions"]["trl"].startswith("1.12")
+    text = (folder / "config.yaml").read_text()
+    assert "# trl 1.12" in text and f"fresh_architecture: {architecture}" in text
+    again = parse_run(folder / "config.yaml", arguments=[])
+    assert again.ppo.max_steps == 4 and again.generator.fresh_hidden_size == 32
+    written = yaml.safe_load(text)
+    assert all_values(*again) == written
 
 
 def test_nothing_noisy_reaches_the_user(finished):

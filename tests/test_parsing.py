@@ -1,0 +1,82 @@
+"""A value that cannot work is refused when it is read, whether from a file or the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from rlhf_dialog.errors import UserError
+from rlhf_dialog.parsing import parse_run
+
+CONFIGS = sorted((Path(__file__).parents[1] / "recipes" / "configs").glob("*.yaml"))
+
+
+def read(tmp_path, text, *arguments):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return parse_run(path, list(arguments))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_that_is_shipped_can_be_read(path):
+    assert parse_run(path, []).ppo.max_steps > 0
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    settings = read(tmp_path, "max_steps: 5\ncharacter: Ann\n", "--max_steps", "7")
+    assert (settings.ppo.max_steps, settings.dialogues.character) == (7, "Ann")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max_steps: 30.5",
+        "max_steps: [3]",
+        "per_device_train_batch_size: 8.0",
+        "per_device_train_batch_size: 0",
+        "learning_rate: [1]",
+        "learning_rate: fast",
+        "seed: null",
+        "temperature: null",
+        "temperature: 0.7",
+        "response_length: null",
+        "num_mini_batches: 0",
+        "kl_estimator: k2",
+        "kl_coef: -1",
+        "character: null",
+        "context_length: 0",
+        "fresh_heads: 5",
+        "fresh_discriminator_hidden_size: 100",
+        "discriminator_batch_size: 1",
+        "discriminator_epochs: 0",
+        "refresh_steps: 0",
+        "refresh_samples: 1",
+        "replay_share: 1",
+        "cast_share: -0.1",
+        "{generated_share: 0, cast_share: 0, wrong_context_share: 0, degenerate_share: 0}",
+        "label_smoothing: 0.5",
+        "bootstrap_resamples: 0",
+        "samples_per_context: 0",
+        "bf16: true",
+        "activation_checkpointing: true",
+        "batch_size: 8",
+    ],
+)
+def test_a_value_that_cannot_work_is_named(tmp_path, text):
+    field = text.lstrip("{").split(":")[0]
+    with pytest.raises((UserError, SystemExit)) as refusal:
+        read(tmp_path, text + "\n")
+    assert isinstance(refusal.value, UserError)
+    assert field in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_mixed_precision_of_the_launcher_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(UserError, match="mixed_precision"):
+        read(tmp_path, "seed: 1\n")
+
+
+def test_processes_that_do_not_see_each_other_are_refused(tmp_path, monkeypatch):
+    """A launcher for GPUs on a machine without them starts two that each believe they are alone."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="2 processes were launched"):
+        read(tmp_path, "seed: 1\n")
