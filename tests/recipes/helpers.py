@@ -40,16 +40,16 @@ def arguments(**changed):
     return [part for name, value in (TINY | changed).items() for part in (f"--{name}", str(value))]
 
 
-def launch(recipe, **changed):
+def launch(recipe, accelerate_config="single_process", **changed):
     """Runs a recipe under `accelerate launch`; returns the finished process."""
     command = [
         sys.executable,
         *("-m", "accelerate.commands.launch", "--quiet"),
-        *("--config_file", "accelerate_configs/single_process.yaml"),
+        *("--config_file", f"accelerate_configs/{accelerate_config}.yaml"),
         f"recipes/{recipe}",
         *arguments(**changed),
     ]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400
     )
