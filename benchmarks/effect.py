@@ -107,8 +107,10 @@ def draw(runs: list[tuple[dict, list[dict]]], path: Path) -> None:
     first = axes[0] if len(kinds) > 1 else axes
     first.set_ylabel("frozen judge, mean logit")
     handles = dict(zip(*reversed(first.get_legend_handles_labels()), strict=True))
-    first.legend(handles.values(), handles.keys(), fontsize=8, frameon=False)
-    figure.tight_layout()
+    figure.legend(
+        handles.values(), handles.keys(), fontsize=8, frameon=False, ncol=4, loc="lower center"
+    )
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
 
@@ -122,7 +124,7 @@ def main() -> None:
     runs.sort(
         key=lambda run: (run[0]["generator_type"], run[0]["config"]["reward"], run[0]["seed"])
     )
-    Console(width=150).print(table(runs))
+    Console(width=170).print(table(runs))
     if options.figure:
         draw(runs, options.figure)
 
