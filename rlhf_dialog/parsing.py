@@ -7,7 +7,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, get_type_hints
 
 import yaml
 from accelerate import PartialState
@@ -78,7 +78,11 @@ def parse(
         for argument in (sys.argv[1:] if arguments is None else arguments)
         for part in (argument.split("=", 1) if argument.startswith("--config=") else [argument])
     ]
-    hints = {f.name: f.type for kind in dataclass_types for f in dataclasses.fields(kind) if f.init}
+    # Not `field.type`, which the parser narrows in place when it has run once.
+    hints: dict[str, Any] = {}
+    for kind in dataclass_types:
+        types = get_type_hints(kind)
+        hints |= {f.name: types[f.name] for f in dataclasses.fields(kind) if f.init}
     _check_flags(arguments, set(hints))
     if "--config" not in arguments and default_config is not None:
         arguments += ["--config", str(default_config)]
@@ -135,7 +139,7 @@ def _check_file(arguments: list[str], hints: dict[str, Any]) -> None:
         if key not in known | {"env"}:
             close = _closest(str(key), known)
             raise UserError(f"--config {path}: field {key!r} is not known; {close}")
-        hint = str(hints.get(key, "dict"))
+        hint = str(hints.get(key, "dict")).replace("Optional", "None")
         for value_type, word in ((type(None), "None"), (list, "list"), (dict, "dict")):
             if isinstance(values[key], value_type) and word not in hint:
                 raise UserError(f"--config {path}: field {key!r} must not be {values[key]!r}.")
