@@ -54,7 +54,8 @@ def test_the_report_keeps_its_contract(finished):
         assert entry["difference"] == pytest.approx(entry["after"] - entry["before"])
         assert entry["ci95"][0] <= entry["difference"] + 1e-6
         assert entry["difference"] <= entry["ci95"][1] + 1e-6
-    assert report["metrics"]["kl"]["before"] == 0 < report["metrics"]["kl"]["after"]
+    # A Monte-Carlo estimate of a small KL may fall below zero; an untouched model's is exactly 0.
+    assert report["metrics"]["kl"]["before"] == 0 != report["metrics"]["kl"]["after"]
     assert report["updates"] == 4 and report["seed"] == 0
     assert report["versions"]["trl"].startswith("1.12")
     assert report["config"]["fresh_architecture"] == architecture
