@@ -87,14 +87,14 @@ class Generator:
 
 
 def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
-    """A new model with the same weights and nothing else of the old one.
+    """A copy with weights of its own and the `forward` of its class.
 
-    `copy.deepcopy` is not that: a trainer may have replaced `model.forward` by a closure over the
-    model (TRL's SFTTrainer does), and the copy would go on computing with the original's weights.
+    A trainer may have replaced `model.forward` by a closure over the model (TRL's SFTTrainer does),
+    and the copy would go on computing with the original's weights. Building a new model from the
+    config is no way out: a T5 built so ties its head to its embeddings, whatever its file says.
     """
-    twin = type(model)(copy.deepcopy(model.config)).to(model.device, model.dtype)
-    twin.load_state_dict(model.state_dict())
-    twin.generation_config = copy.deepcopy(model.generation_config)
+    twin = copy.deepcopy(model)
+    vars(twin).pop("forward", None)
     return twin
 
 

@@ -182,3 +182,14 @@ def test_a_frozen_copy_is_independent_and_takes_no_gradient(make_generator):
     with torch.no_grad():
         generator.model.transformer.wte.weight.zero_()
     assert frozen.model.transformer.wte.weight.any()
+
+
+@torch.no_grad()
+def test_a_frozen_copy_keeps_a_head_that_is_not_tied(make_generator):
+    """A T5 built from its config would tie its head to its embeddings."""
+    generator = make_generator("t5")
+    model = generator.model
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    ids = torch.ones((1, 4), dtype=torch.long)
+    copied = generator.frozen_copy().model(input_ids=ids, decoder_input_ids=ids).logits
+    torch.testing.assert_close(copied, model.eval()(input_ids=ids, decoder_input_ids=ids).logits)
