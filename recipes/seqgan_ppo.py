@@ -14,7 +14,8 @@ from pathlib import Path
 from transformers import set_seed
 
 from rlhf_dialog.console import is_main_process, run_recipe, world_size
-from rlhf_dialog.discriminators.training import Refresher, pretrain
+from rlhf_dialog.discriminators.refresh import Refresher
+from rlhf_dialog.discriminators.training import pretrain
 from rlhf_dialog.evaluation.comparison import compare_generators, publish
 from rlhf_dialog.evaluation.judge import save_judge, train_judge
 from rlhf_dialog.evaluation.suite import TextMonitor
@@ -23,9 +24,10 @@ from rlhf_dialog.ppo.rewards import ShuffledReward, constant_reward
 from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
 from rlhf_dialog.runs import UpdateLog, all_values, new_run, versions, write_config
 from rlhf_dialog.stages import (
-    build_pools,
     describe_script,
+    discriminator_pools,
     general_examples,
+    human_pools,
     load_script,
     make_discriminator,
     make_generator,
@@ -65,13 +67,13 @@ def main() -> None:
     save_generator(generator, run / "warm_start", {"stage": "warm start", "seed": seed})
     before = generator.frozen_copy()
 
-    # The discriminator is the reward; the judge learns elsewhere and never is.
-    pools = build_pools(script, "discriminator", before, seed=seed, **lengths)
+    # The discriminator is the reward. The judge never is: it learns elsewhere, from people alone.
+    pools = discriminator_pools(script, before, seed=seed, **lengths)
     discriminator_report = pretrain(
         discriminator, pools, settings.discriminator, seed=seed, description="discriminator"
     )
     print_held_out("discriminator", discriminator_report)
-    judge_pools = build_pools(script, "judge", before, seed=seed + 1, **lengths)
+    judge_pools = human_pools(script, "judge", before, ppo.response_length)
     judge_report = train_judge(judge, judge_pools, settings.discriminator, seed=seed)
     print_held_out("judge", judge_report)
 

@@ -20,8 +20,8 @@ from rlhf_dialog.discriminators.training import pretrain
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.runs import all_values, new_run, write_config
 from rlhf_dialog.stages import (
-    build_pools,
     describe_script,
+    discriminator_pools,
     general_examples,
     load_script,
     make_discriminator,
@@ -46,9 +46,8 @@ def main() -> None:
     describe_script(script)
     set_seed(seed)
     warm_start_generator(generator, script, settings.generator, general, **reply)
-    pools = build_pools(
+    pools = discriminator_pools(
         script,
-        "discriminator",
         generator,
         context_length=settings.generator.context_length,
         **reply,

@@ -116,12 +116,21 @@ class DiscriminatorSettings:
     cast_share: float = _help(0.35, "Share of other characters' replies among the fakes.")
     wrong_context_share: float = _help(0.1, "Share of real replies under wrong contexts.")
     degenerate_share: float = _help(0.2, "Share of broken replies: too short, repeated, copied.")
+    match_lengths: bool = _help(
+        True, "Draw fakes (but the degenerate ones) so that they are as long as the real replies."
+    )
     refresh_every: int = _help(5, "Updates between refreshes of the discriminator; 0: never.")
     refresh_steps: int = _help(6, "Optimizer steps of one refresh.")
     refresh_samples: int = _help(128, "Fresh generator replies sampled for one refresh.")
     refresh_learning_rate: float = _help(1e-4, "Learning rate of refreshes.")
+    refresh_floor: float = _help(
+        0.55, "Up to three times the steps while held-out accuracy, fresh and human, is below this."
+    )
     refresh_ceiling: float = _help(
         0.9, "A refresh is skipped while held-out accuracy, fresh and human, is above this."
+    )
+    refresh_generated_share: float = _help(
+        0.7, "Share of generator samples, fresh and older, among the fakes of a refresh."
     )
     replay_size: int = _help(1024, "Older fakes kept for refreshes.")
     replay_share: float = _help(0.5, "Share of older fakes among a refresh's generated ones.")
@@ -132,11 +141,19 @@ class DiscriminatorSettings:
         _at_least(self, 0, "refresh_every", "replay_size", "refresh_learning_rate")
         _at_least(self, 16, "discriminator_max_tokens")
         kinds = ("generated_share", "cast_share", "wrong_context_share", "degenerate_share")
-        _shares(self, *kinds, "refresh_ceiling")
+        _shares(self, *kinds, "refresh_floor", "refresh_ceiling", "refresh_generated_share")
         _shares(self, "label_smoothing", below=0.49)
         _shares(self, "replay_share", below=0.95)
-        if not sum(getattr(self, name) for name in kinds) > 0:
-            raise UserError(f"{', '.join(kinds)}: at least one must be above 0.")
+        if not sum(getattr(self, name) for name in kinds) > self.generated_share:
+            raise UserError(
+                f"{', '.join(kinds[1:])}: at least one must be above 0, as the judge learns from "
+                "these."
+            )
+        if self.refresh_floor > self.refresh_ceiling:
+            raise UserError(
+                f"refresh_floor: {self.refresh_floor} is above refresh_ceiling, "
+                f"{self.refresh_ceiling}."
+            )
         if self.fresh_discriminator_hidden_size % 32:
             raise UserError(
                 f"fresh_discriminator_hidden_size: {self.fresh_discriminator_hidden_size} must be "

@@ -68,6 +68,13 @@ def load_script(settings: DialogueSettings, seed: int) -> Script:
                 f"{settings.character!r} and needs {FEWEST_IN_SPLIT}; give more dialogues, or "
                 f"raise {name}_share."
             )
+        scenes = {example.dialogue_id for example in script.character(name)}
+        if name in ("discriminator", "judge") and len(scenes) < 2:
+            raise UserError(
+                f"{settings.dialogues}: the split {name!r} holds one dialogue with replies of "
+                f"{settings.character!r} and needs two, one to be held out; give more dialogues, "
+                "or mark the scenes of a transcript with headings."
+            )
     return script
 
 
@@ -173,43 +180,47 @@ def make_discriminator(
     )
 
 
-def build_pools(
+def human_pools(
+    script: Script, split: str, generator: Generator, response_length: int
+) -> dict[str, list[Pair]]:
+    """What people said in one split: the character ("real") and the "cast".
+
+    Every reply is spelt as the generator spells, so that casing and spacing tell nothing; one of
+    which its tokenizer leaves nothing is left out.
+    """
+    character = script.settings.character
+    said = {
+        "real": script.character(split),
+        "cast": [e for e in script.everybody(split) if answers_somebody_else(e, character)],
+    }
+    return {
+        kind: [
+            Pair(example.context, reply, kind, example.dialogue_id)
+            for example in examples
+            if (reply := generator.round_trip(example.reply, response_length))
+        ]
+        for kind, examples in said.items()
+    }
+
+
+def discriminator_pools(
     script: Script,
-    split: str,
     generator: Generator,
     *,
     context_length: int,
     response_length: int,
     seed: int,
 ) -> dict[str, list[Pair]]:
-    """Reals and fakes of one split, every reply spelt as the generator spells.
-
-    A reply of which the generator's tokenizer leaves nothing is left out.
-    """
-    character = script.settings.character
-    real = script.character(split)
-    cast = [e for e in script.everybody(split) if answers_somebody_else(e, character)]
+    """`human_pools` of the discriminator's split, and the generator's own replies to the same."""
+    pools = human_pools(script, "discriminator", generator, response_length)
     samples = sample_replies(
         generator,
-        [example.context for example in real],
+        [pair.context for pair in pools["real"]],
         context_length=context_length,
         response_length=response_length,
         seed=seed,
     )
-
-    def spelt(examples: Sequence[Example], kind: str) -> list[Pair]:
-        spellings = [generator.round_trip(example.reply, response_length) for example in examples]
-        return [
-            Pair(example.context, reply, kind == "real", kind)
-            for example, reply in zip(examples, spellings, strict=True)
-            if reply
-        ]
-
-    return {
-        "real": spelt(real, "real"),
-        "generated": fakes("generated", [example.context for example in real], samples),
-        "cast": spelt(cast, "cast"),
-    }
+    return pools | {"generated": fakes("generated", pools["real"], samples)}
 
 
 def save_generator(generator: Generator, folder: Path, note: dict) -> None:

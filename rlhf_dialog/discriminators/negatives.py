@@ -12,8 +12,9 @@ replayed          older generated fakes, so that the discriminator does not forg
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rlhf_dialog.dialogues.schema import Example, speaker_key
 
@@ -24,12 +25,21 @@ class Pair:
 
     context: tuple[str, ...]
     reply: str
-    is_real: bool
     kind: str  # "real", or a row of the table above
+    dialogue_id: str  # of the context
+
+    @property
+    def is_real(self) -> bool:
+        return self.kind == "real"
 
 
-def fakes(kind: str, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> list[Pair]:
-    return [Pair(tuple(c), r, False, kind) for c, r in zip(contexts, replies, strict=True)]
+def fakes(kind: str, reals: Sequence[Pair], replies: Sequence[str]) -> list[Pair]:
+    """`replies` under the contexts of `reals`; what repeats the real reply is no fake: left out."""
+    return [
+        Pair(real.context, reply, kind, real.dialogue_id)
+        for real, reply in zip(reals, replies, strict=True)
+        if reply != real.reply
+    ]
 
 
 def answers_somebody_else(example: Example, character: str) -> bool:
@@ -49,19 +59,14 @@ def wrong_context_fakes(reals: Sequence[Pair], rng: random.Random) -> list[Pair]
     order = rng.sample(range(len(reals)), len(reals))
     shift = rng.randrange(1, len(reals))
     shifted = order[shift:] + order[:shift]
-    return fakes(
-        "wrong_context", [reals[i].context for i in order], [reals[j].reply for j in shifted]
-    )
+    return fakes("wrong_context", [reals[i] for i in order], [reals[j].reply for j in shifted])
 
 
 def degenerate_fakes(reals: Sequence[Pair], rng: random.Random) -> list[Pair]:
     """One broken reply per real pair, made from its reply and context."""
     makers = (_too_short, _repeated, _copied_word, _copied_turn, _shuffled)
-    return [
-        Pair(real.context, rng.choice(makers)(real, rng), False, "degenerate")
-        for real in reals
-        if real.reply.split()
-    ]
+    spoken = [real for real in reals if real.reply.split()]
+    return fakes("degenerate", spoken, [rng.choice(makers)(real, rng) for real in spoken])
 
 
 def _too_short(real: Pair, rng: random.Random) -> str:
@@ -85,12 +90,30 @@ def _copied_word(real: Pair, rng: random.Random) -> str:
 
 
 def _copied_turn(real: Pair, rng: random.Random) -> str:
-    return rng.choice(real.context)
+    """The turn that is answered: an earlier one may be the character's own words."""
+    return real.context[-1]
 
 
 def _shuffled(real: Pair, rng: random.Random) -> str:
     words = real.reply.split()
     return " ".join(rng.sample(words, len(words)))
+
+
+def match_lengths(
+    pool: Sequence[Pair], reals: Sequence[Pair], rng: random.Random, neighbours: int = 8
+) -> list[Pair]:
+    """One fake per real, as long as it: drawn from the `neighbours` of nearest length, characters.
+
+    Length then tells nothing (pitfall: a reward that counts words). A fake may be drawn twice.
+    """
+    by_length = sorted(pool, key=lambda pair: len(pair.reply))
+    lengths = [len(pair.reply) for pair in by_length]
+    matched = []
+    for real in reals if by_length else ():
+        place = bisect_left(lengths, len(real.reply)) - neighbours // 2
+        start = max(0, min(place, len(by_length) - neighbours))
+        matched.append(rng.choice(by_length[start : start + neighbours]))
+    return matched
 
 
 def mix(
@@ -118,7 +141,7 @@ class ReplayBuffer:
     pairs: list[Pair] = field(default_factory=list)
 
     def add(self, pairs: Sequence[Pair]) -> None:
-        replayed = [Pair(p.context, p.reply, False, "replayed") for p in pairs]
+        replayed = [replace(pair, kind="replayed") for pair in pairs]
         self.pairs = (self.pairs + replayed)[-self.size :] if self.size else []
 
     def sample(self, count: int, rng: random.Random) -> list[Pair]:

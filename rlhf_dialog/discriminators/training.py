@@ -1,31 +1,28 @@
-"""How the discriminator learns: pretraining with early stop, then refreshes on fresh fakes."""
+"""How a discriminator learns: pretraining with early stop on a held-out split."""
 
 from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
+from transformers import get_linear_schedule_with_warmup
 
 from rlhf_dialog.console import progress
 from rlhf_dialog.discriminators.model import Discriminator
 from rlhf_dialog.discriminators.negatives import (
     Pair,
-    ReplayBuffer,
     degenerate_fakes,
-    fakes,
+    match_lengths,
     mix,
     wrong_context_fakes,
 )
 from rlhf_dialog.settings import DiscriminatorSettings
-
-# (contexts) -> one freshly sampled reply each
-SampleReplies = Callable[[Sequence[Sequence[str]]], list[str]]
 
 
 def pretrain(
@@ -38,26 +35,26 @@ def pretrain(
 ) -> dict[str, float]:
     """Trains in place on reals against the mixed fakes; returns the held-out report.
 
-    One example in five, by context, is held out: it stops the training after two passes without
-    a lower loss, picks the pass that is kept, and gives the figures returned (`held_out_report`).
+    One real reply in five, by whole dialogues, is held out: that part stops the training after two
+    passes without a lower loss, picks the pass that is kept, and gives the figures returned
+    (`held_out_report`).
     """
     rng = random.Random(seed)
-    train, held_out = split_pools(pools, rng)
+    train, held_out = split_pools(pools, rng, lengths=settings.match_lengths)
     shares = fake_shares(settings)
     optimizer = torch.optim.AdamW(
         discriminator.model.parameters(), lr=settings.discriminator_learning_rate, weight_decay=0.01
     )
     steps = max(1, 2 * len(train["real"]) // settings.discriminator_batch_size)
+    total = settings.discriminator_epochs * steps
+    scheduler = get_linear_schedule_with_warmup(optimizer, total // 20, total)
     report = {"loss": float("inf")}
     best_state, patience = None, 2
     torch.manual_seed(seed)
-    with progress(description, settings.discriminator_epochs * steps) as advance:
-        for epoch in range(settings.discriminator_epochs):
-            rate = settings.discriminator_learning_rate * (
-                1 - epoch / settings.discriminator_epochs
-            )
-            for batch in _batches(train, shares, settings.discriminator_batch_size, steps, rng):
-                step(discriminator, optimizer, batch, settings.label_smoothing, rate)
+    with progress(description, total) as advance:
+        for _ in range(settings.discriminator_epochs):
+            for batch in batches(train, shares, settings.discriminator_batch_size, steps, rng):
+                step(discriminator, optimizer, scheduler, batch, settings.label_smoothing)
                 advance(f"held-out loss {report['loss']:.3f}" if best_state else "")
             candidate = held_out_report(discriminator, held_out, shares)
             if candidate["loss"] < report["loss"]:
@@ -82,24 +79,55 @@ def fake_shares(settings: DiscriminatorSettings) -> dict[str, float]:
 
 
 def split_pools(
-    pools: Mapping[str, Sequence[Pair]], rng: random.Random, held_out: float = 0.2
+    pools: Mapping[str, Sequence[Pair]],
+    rng: random.Random,
+    *,
+    lengths: bool,
+    held_out: float = 0.2,
 ) -> tuple[dict[str, list[Pair]], dict[str, list[Pair]]]:
-    """Pairs into train and held-out, by context: one context never stands on both sides.
+    """Pairs into train and held-out, by dialogue: windows of one dialogue share their turns.
 
     Wrong-context and degenerate fakes are made here, of each side's own reals: made before, a
-    reply held out in one pair would be trained on in another.
+    reply held out in one pair would be trained on in another. With `lengths`, the other fakes of
+    each side are matched to the lengths of its reals.
+
+    Raises:
+        ValueError: the reals come from fewer than two dialogues.
     """
-    contexts = sorted({pair.context for pool in pools.values() for pair in pool})
-    rng.shuffle(contexts)
-    aside = set(contexts[: int(len(contexts) * held_out)])
-    aside |= {pair.context for pair in pools["real"][:2]}  # without a real pair nothing is told
+    aside = _aside(pools, rng, held_out)
     sides = []
     for wanted in (False, True):
-        side = {k: [p for p in pool if (p.context in aside) is wanted] for k, pool in pools.items()}
-        side["wrong_context"] = wrong_context_fakes(side["real"], rng)
-        side["degenerate"] = [p for _ in range(4) for p in degenerate_fakes(side["real"], rng)]
+        side = {
+            kind: [pair for pair in pool if (pair.dialogue_id in aside) is wanted]
+            for kind, pool in pools.items()
+        }
+        reals = side["real"]
+        if lengths:
+            side |= {
+                kind: match_lengths(pool, reals, rng)
+                for kind, pool in side.items()
+                if kind != "real"
+            }
+        side["wrong_context"] = wrong_context_fakes(reals, rng)
+        side["degenerate"] = [p for _ in range(4) for p in degenerate_fakes(reals, rng)]
         sides.append(side)
     return sides[0], sides[1]
+
+
+def _aside(pools: Mapping[str, Sequence[Pair]], rng: random.Random, share: float) -> set[str]:
+    """Dialogues to hold out: with `share` of the reals, at least one dialogue, never all."""
+    reals = Counter(pair.dialogue_id for pair in pools["real"])
+    if len(reals) < 2:
+        raise ValueError("real replies of at least two dialogues are needed, one to be held out")
+    wanted, order = share * reals.total(), sorted(reals)
+    rng.shuffle(order)
+    aside, held = {order[0]}, reals[order[0]]
+    for dialogue in order[1:-1]:
+        if held + reals[dialogue] / 2 <= wanted:
+            aside.add(dialogue)
+            held += reals[dialogue]
+    others = sorted({pair.dialogue_id for pool in pools.values() for pair in pool} - set(reals))
+    return aside | {dialogue for dialogue in others if rng.random() < share}
 
 
 def held_out_report(
@@ -136,14 +164,12 @@ def score(discriminator: Discriminator, pairs: Sequence[Pair]) -> np.ndarray:
 def step(
     discriminator: Discriminator,
     optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
     batch: Sequence[Pair],
     label_smoothing: float,
-    learning_rate: float,
 ) -> float:
     """One optimizer step of binary cross-entropy with smoothed labels; returns the loss, nats."""
     discriminator.model.train()
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
     encoded = discriminator.encode([p.context for p in batch], [p.reply for p in batch])
     logits = discriminator.logits(encoded)
     labels = torch.tensor([1.0 if p.is_real else 0.0 for p in batch], device=logits.device)
@@ -152,12 +178,13 @@ def step(
     loss.backward()
     torch.nn.utils.clip_grad_norm_(discriminator.model.parameters(), 1.0)
     optimizer.step()
+    scheduler.step()
     optimizer.zero_grad()
     discriminator.model.eval()
     return loss.item()
 
 
-def _batches(
+def batches(
     pools: Mapping[str, Sequence[Pair]],
     shares: Mapping[str, float],
     size: int,
@@ -170,83 +197,3 @@ def _batches(
         yield rng.sample(pools["real"], min(half, len(pools["real"]))) + mix(
             pools, shares, half, rng
         )
-
-
-@dataclass
-class Refresher:
-    """Keeps a discriminator abreast of a generator that moves (Li et al. 2017; SeqGAN).
-
-    Every fresh fake answers a context whose real reply the discriminator also sees, so contexts
-    tell it nothing. Call it with a sampler; it trains the discriminator in place.
-    """
-
-    discriminator: Discriminator
-    pools: Mapping[str, Sequence[Pair]]  # "real" and the fakes that do not change
-    settings: DiscriminatorSettings
-    seed: int
-
-    def __post_init__(self) -> None:
-        self.rng = random.Random(self.seed)
-        self.train, self.held_out = split_pools(self.pools, self.rng)
-        self.replay = ReplayBuffer(self.settings.replay_size)
-        self.replay.add(list(self.train.get("generated", ())))
-        self.optimizer = torch.optim.AdamW(
-            self.discriminator.model.parameters(),
-            lr=self.settings.refresh_learning_rate,
-            weight_decay=0.01,
-        )
-
-    def __call__(self, sample_replies: SampleReplies) -> dict[str, float]:
-        """One refresh. Returns held-out accuracies before it, and its mean loss (nats).
-
-        The accuracies on fresh fakes and on human replies are taken on contexts that no step
-        trains on. Where their mean is above the ceiling no step is taken: a discriminator that is
-        always right gives no gradient worth having.
-        """
-        fresh = self._sample("train", self.settings.refresh_samples, sample_replies)
-        unseen = self._sample("held_out", self.settings.refresh_samples // 2, sample_replies)
-        metrics = self._accuracies(unseen)
-        kinds = ("fresh", "human")
-        right = np.mean([metrics[f"discriminator/accuracy_{kind}"] for kind in kinds])
-        if right < self.settings.refresh_ceiling:
-            old = self.replay.sample(
-                round(len(fresh) * self.settings.replay_share / (1 - self.settings.replay_share)),
-                self.rng,
-            )
-            pools = {**self.train, "generated": fresh + old}
-            batches = _batches(
-                pools,
-                fake_shares(self.settings),
-                self.settings.discriminator_batch_size,
-                self.settings.refresh_steps,
-                self.rng,
-            )
-            with torch.random.fork_rng():  # the same dropout on every rank: the same weights after
-                torch.manual_seed(self.rng.randrange(2**31))
-                losses = [self._step(batch) for batch in batches]
-            metrics["discriminator/loss"] = float(np.mean(losses))
-        self.replay.add(fresh)
-        return metrics
-
-    def _step(self, batch: Sequence[Pair]) -> float:
-        rate, smoothing = self.settings.refresh_learning_rate, self.settings.label_smoothing
-        return step(self.discriminator, self.optimizer, batch, smoothing, rate)
-
-    def _sample(self, part: str, count: int, sample_replies: SampleReplies) -> list[Pair]:
-        reals = (self.train if part == "train" else self.held_out)["real"]
-        contexts = [p.context for p in self.rng.sample(reals, min(count, len(reals)))]
-        return fakes("generated", contexts, sample_replies(contexts))
-
-    def _accuracies(self, unseen: Sequence[Pair]) -> dict[str, float]:
-        metrics = {
-            "discriminator/accuracy_fresh": float((score(self.discriminator, unseen) <= 0).mean()),
-            "discriminator/accuracy_human": float(
-                (score(self.discriminator, self.held_out["real"]) > 0).mean()
-            ),
-        }
-        old = self.replay.sample(64, self.rng)
-        if old:
-            metrics["discriminator/accuracy_replayed"] = float(
-                (score(self.discriminator, old) <= 0).mean()
-            )
-        return metrics

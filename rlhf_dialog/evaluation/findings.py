@@ -32,7 +32,8 @@ METRICS: dict[str, MetricInfo] = {
         title="Judge score",
         definition="Mean logit of the frozen judge on (context, reply): above 0 it takes the reply "
         "for the character's own. The judge was trained on dialogues that neither the generator "
-        "nor the discriminator saw, and was never a reward.",
+        "nor the discriminator saw, on what people wrote alone (it has read no generator), and was "
+        "never a reward.",
         unit="logit",
         better="up",
         format=".2f",

@@ -1,8 +1,9 @@
 """The judge: a discriminator that is never a reward.
 
 It learns from dialogues that neither the generator nor the discriminator has seen, with a seed of
-its own, against the warm start's samples; then it is frozen, and only `evaluation` and the log
-read it.
+its own, and from what people wrote alone: the character against the cast, wrong contexts and broken
+replies. It has seen no generator's samples, so moving away from the warm start earns nothing in
+itself. Then it is frozen, and only `evaluation` and the log read it.
 """
 
 from __future__ import annotations

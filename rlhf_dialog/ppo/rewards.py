@@ -36,21 +36,24 @@ class ShuffledReward:
 class LengthResidual:
     """Takes out of a score what reply length alone explains.
 
-    Fits score = a + b·log(words) by least squares over the last `window` replies and returns
-    score - b·(log(words) - mean log(words)), words counted plus one. A policy then gains nothing by
-    merely getting longer or shorter.
+    Fits score = a + b·log(tokens) by least squares over the last `window` replies, with an `a` for
+    each batch, and returns score - b·(log(tokens) - the batch's mean). A policy then gains nothing
+    by merely getting longer or shorter, and a drift of scores and lengths in the course of a run
+    is not taken for an effect of length.
     """
 
     def __init__(self, window: int) -> None:
         self.history: deque[tuple[float, float]] = deque(maxlen=window)
 
-    def __call__(self, scores: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """`scores` (B,) and reply lengths `words` (B,) of all ranks -> residual scores (B,)."""
-        logs = np.log1p(words.double().cpu().numpy())
-        self.history.extend(zip(logs.tolist(), scores.tolist(), strict=True))
+    def __call__(self, scores: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """`scores` (B,) and lengths `tokens` (B,), at least 1, of all ranks -> residuals (B,)."""
+        logs = tokens.double().log().cpu().numpy()
+        logs = logs - logs.mean()
+        centred = (scores - scores.mean()).tolist()
+        self.history.extend(zip(logs.tolist(), centred, strict=True))
         x, y = np.array(self.history).T
-        slope = float(np.cov(x, y)[0, 1] / x.var(ddof=1)) if x.std() > 1e-6 else 0.0
-        effect = slope * (logs - x.mean())
+        slope = float(x @ y / (x @ x)) if x.std() > 1e-6 else 0.0
+        effect = slope * logs
         return scores - torch.tensor(effect, dtype=scores.dtype, device=scores.device)
 
 

@@ -31,7 +31,7 @@ from trl.experimental.ppo import PPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from rlhf_dialog.dialogues.schema import Example
-from rlhf_dialog.discriminators.training import Refresher
+from rlhf_dialog.discriminators.refresh import Refresher
 from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.generators.policy import Policy, disable_dropout
@@ -205,9 +205,8 @@ class SeqGANPPOTrainer(PPOTrainer):
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Per-token rewards (B, T): -β·KL at every token, and the shaped score on the last one."""
         args, mask = self.args, rollout.reply_mask
-        words = torch.tensor([len(r.split()) for r in rollout.replies], device=scores.device)
         everyone = self.accelerator.gather(scores)
-        lengths = self.accelerator.gather(words)
+        lengths = self.accelerator.gather(mask.sum(1))
         if args.length_residual_window:
             everyone = self.length_residual(everyone, lengths)
         shaped = self.normalizer(everyone).clamp(-args.reward_clip, args.reward_clip)
