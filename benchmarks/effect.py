@@ -20,6 +20,7 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -32,11 +33,8 @@ def read(folder: Path) -> tuple[dict, list[dict]]:
     return report, [json.loads(line) for line in lines]
 
 
-def within_limits(metrics: dict) -> bool:
+def within_limits(ratio: dict[str, float]) -> bool:
     """distinct-2 at least 0.9, perplexity at most 1.15, length within 0.3 of the warm start's."""
-    ratio = {
-        name: entry["after"] / entry["before"] for name, entry in metrics.items() if name != "kl"
-    }
     return (
         ratio["distinct_2"] >= 0.9
         and ratio["perplexity"] <= 1.15
@@ -45,31 +43,29 @@ def within_limits(metrics: dict) -> bool:
 
 
 def table(runs: list[tuple[dict, list[dict]]]) -> Table:
-    grid = Table(title="before → after on test contexts; judge with its paired 95 % interval")
-    for name in ("generator", "reward", "seed", "judge", "change", "distinct-2", "perplexity"):
-        grid.add_column(name)
-    for name in ("words", "KL, nats", "limits", "seconds"):
+    """Judge with its paired 95 % interval; distinct-2, perplexity, length as ratios. Markdown."""
+    grid = Table(box=box.MARKDOWN)
+    for name in ("generator", "reward", "seed", "judge, before → after", "change [95 %]"):
+        grid.add_column(name, no_wrap=True)
+    for name in ("distinct-2", "perplexity", "length", "KL, nats", "limits", "seconds"):
         grid.add_column(name)
     for report, _ in runs:
         metrics = report["metrics"]
         judge = metrics["judge_score"]
         low, high = judge["ci95"]
-
-        def pair(name: str, digits: int) -> str:
-            entry = metrics[name]  # noqa: B023 - used within this turn of the loop only
-            return f"{entry['before']:.{digits}f} → {entry['after']:.{digits}f}"
-
+        ratio = {
+            name: metrics[name]["after"] / metrics[name]["before"]
+            for name in ("distinct_2", "perplexity", "reply_length")
+        }
         grid.add_row(
             report["generator_type"],
             report["config"]["reward"],
             str(report["seed"]),
-            pair("judge_score", 2),
-            f"{judge['difference']:+.2f} [{low:+.2f}, {high:+.2f}]",
-            pair("distinct_2", 3),
-            pair("perplexity", 1),
-            pair("reply_length", 1),
+            f"{judge['before']:.2f} → {judge['after']:.2f}",
+            f"{judge['difference']:+.2f} [{low:.2f}, {high:.2f}]",
+            *(f"{value:.2f}" for value in ratio.values()),
             f"{metrics['kl']['after']:.2f}",
-            "held" if within_limits(metrics) else "broken",
+            "held" if within_limits(ratio) else "broken",
             f"{report['seconds']:.0f}",
         )
     return grid
@@ -124,7 +120,7 @@ def main() -> None:
     runs.sort(
         key=lambda run: (run[0]["generator_type"], run[0]["config"]["reward"], run[0]["seed"])
     )
-    Console(width=170).print(table(runs))
+    Console(width=200).print(table(runs))
     if options.figure:
         draw(runs, options.figure)
 
