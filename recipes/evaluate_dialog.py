@@ -19,10 +19,10 @@ from rlhf_dialog.console import is_main_process, run_recipe
 from rlhf_dialog.discriminators.model import load_discriminator
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.evaluation.comparison import compare_generators, publish
-from rlhf_dialog.generators.loading import load_generator
+from rlhf_dialog.generators.loading import check_lengths, load_generator
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.runs import all_values, new_run, versions, write_config
-from rlhf_dialog.stages import check_lengths, load_script
+from rlhf_dialog.stages import load_script
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 

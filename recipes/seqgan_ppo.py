@@ -93,6 +93,7 @@ def main() -> None:
         refresh_every=settings.discriminator.refresh_every,
         supervised_examples=script.everybody("generator"),
         monitors=[TextMonitor(judge)],
+        eval_examples=script.character("discriminator"),  # of eval_strategy; not the test's
     )
     log = UpdateLog(run)
     log.attach(trainer)
@@ -100,6 +101,7 @@ def main() -> None:
     save_generator(generator, run / "generator", {"stage": "ppo", "updates": len(log.history)})
     if not is_main_process():
         return
+    trainer.policy.save_value(run / "value")
     discriminator.save(run / "discriminator")
     save_judge(judge, judge_report, run / "judge")
 

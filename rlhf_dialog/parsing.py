@@ -44,10 +44,13 @@ def parse_run(default_config: Path, arguments: Sequence[str] | None = None) -> R
         SeqGANPPOConfig,
     )
     settings = RunSettings(*parse(kinds, default_config=default_config, arguments=arguments))
-    if settings.ppo.temperature != 1:
-        # Fakes, judging and the test sample at 1; a policy tuned at another temperature would be
+    for name, value in (("temperature", 1), ("top_k", 0), ("top_p", 1)):
+        # Fakes, judging and the test sample at these; a policy tuned under others would be
         # measured on a distribution it was not trained on.
-        raise UserError(f"temperature: {settings.ppo.temperature}, but recipes sample at 1.")
+        if getattr(settings.ppo, name) != value:
+            raise UserError(
+                f"{name}: {getattr(settings.ppo, name)}, but recipes sample at {value}."
+            )
     if PartialState().num_processes != world_size():
         raise UserError(
             f"{world_size()} processes were launched, but each sees only itself; on a machine "

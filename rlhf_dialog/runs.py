@@ -109,10 +109,14 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 
 class UpdateLog(TrainerCallback):
-    """Writes metrics.jsonl as the run goes, and a line per update that a person can read."""
+    """Writes metrics.jsonl as the run goes, and a line per update that a person can read.
+
+    What evaluations in the course of the run measure goes to evaluations.jsonl.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.jsonl"
+        self.evaluations = folder / "evaluations.jsonl"
         self.history: list[dict[str, Any]] = []
 
     def attach(self, trainer: Trainer) -> None:
@@ -122,17 +126,25 @@ class UpdateLog(TrainerCallback):
         trainer.add_callback(self)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if not state.is_world_process_zero or not logs or "objective/scores" not in logs:
+        if not state.is_world_process_zero or not logs:
             return
         row = {"update": state.global_step} | {k: v for k, v in logs.items() if k != "epoch"}
+        if any(name.startswith("eval_") for name in logs):
+            self._append(self.evaluations, row)
+        if "objective/scores" not in logs:
+            return
         self.history.append(row)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self._append(self.path, row)
         if len(self.history) == 1:
             console.print(
                 "[bold] update  reward  judge  KL nats  words  distinct-2  fresh fakes found[/bold]"
             )
         console.print(self._line(row, state.max_steps))
+
+    @staticmethod
+    def _append(path: Path, row: dict[str, Any]) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
     def _line(self, row: dict[str, Any], updates: int) -> str:
         line = (

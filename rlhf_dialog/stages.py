@@ -22,7 +22,12 @@ from rlhf_dialog.discriminators.negatives import (
 )
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.decoding import sample_replies
-from rlhf_dialog.generators.loading import Generator, fresh_generator, load_generator
+from rlhf_dialog.generators.loading import (
+    Generator,
+    check_lengths,
+    fresh_generator,
+    load_generator,
+)
 from rlhf_dialog.generators.warm_start import MARKER, is_warm_started, warm_start
 from rlhf_dialog.settings import DialogueSettings, DiscriminatorSettings, GeneratorSettings
 
@@ -142,24 +147,6 @@ def warm_start_generator(
                 seed=seed,
                 description=description,
             )
-
-
-def check_lengths(generator: Generator, context_length: int, response_length: int) -> None:
-    """Raises UserError where prompt and response do not fit into the model's positions."""
-    limit = generator.max_positions
-    if limit is None:
-        return
-    if generator.is_encoder_decoder:
-        if max(context_length, response_length) > limit:
-            raise UserError(
-                f"context_length {context_length} or response_length {response_length} is more "
-                f"than the generator's {limit} positions; lower it."
-            )
-    elif context_length + response_length > limit:
-        raise UserError(
-            f"context_length {context_length} and response_length {response_length} together are "
-            f"more than the generator's {limit} positions; lower one of them."
-        )
 
 
 def make_discriminator(

@@ -118,6 +118,24 @@ def load_generator(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> 
     return _complete(model, tokenizer)
 
 
+def check_lengths(generator: Generator, context_length: int, response_length: int) -> None:
+    """Raises UserError where prompt and response do not fit into the model's positions."""
+    limit = generator.max_positions
+    if limit is None:
+        return
+    if generator.is_encoder_decoder:
+        if max(context_length, response_length) > limit:
+            raise UserError(
+                f"context_length {context_length} or response_length {response_length} is more "
+                f"than the generator's {limit} positions; lower it."
+            )
+    elif context_length + response_length > limit:
+        raise UserError(
+            f"context_length {context_length} and response_length {response_length} together are "
+            f"more than the generator's {limit} positions; lower one of them."
+        )
+
+
 def fresh_generator(
     architecture: str,
     texts: Iterable[str],

@@ -40,10 +40,13 @@ def encode_context(generator: Generator, context: Sequence[str], max_tokens: int
     return ids[-max_tokens:]
 
 
-def encode_reply(generator: Generator, reply: str, max_tokens: int) -> list[int]:
-    """Reply ids closed by EOS. One longer than `max_tokens` is cut off and not closed: nobody
-    should learn to stop where the reply did not."""
-    return [*generator.encode(reply), generator.tokenizer.eos_token_id][:max_tokens]
+def encode_reply(
+    generator: Generator, reply: str, max_tokens: int, end: int | None = None
+) -> list[int]:
+    """Reply ids closed by the token `end`, by default EOS. One longer than `max_tokens` is cut off
+    and not closed: nobody should learn to stop where the reply did not."""
+    end = generator.tokenizer.eos_token_id if end is None else end
+    return [*generator.encode(reply), end][:max_tokens]
 
 
 def encode_batch(
@@ -53,13 +56,14 @@ def encode_batch(
     *,
     context_length: int,
     response_length: int,
+    end: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Contexts and replies as a policy takes them: context ids and mask (B, P), reply ids and mask
     (B, T), on the generator's device."""
     tensors = (
         *pad_prompts([encode_context(generator, c, context_length) for c in contexts], generator),
         *pad_ids(
-            [encode_reply(generator, reply, response_length) for reply in replies],
+            [encode_reply(generator, reply, response_length, end) for reply in replies],
             generator.tokenizer.pad_token_id,
         ),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
 
 from transformers.trainer_utils import SaveStrategy
 from trl.experimental.ppo import PPOConfig
@@ -12,28 +14,52 @@ from rlhf_dialog.errors import UserError
 
 REWARDS = ("discriminator", "constant", "shuffled")
 
-# Inherited options that this trainer does not act on, and the values that ask nothing of it. An
-# option that is silently ignored is worse than one that is missing.
-NOT_SUPPORTED = {
-    "whiten_rewards": (False,),
-    "missing_eos_penalty": (None,),
-    "gradient_checkpointing": (False,),
-    "bf16": (False,),
-    "fp16": (False,),
-    "save_strategy": ("no",),
-    "eval_strategy": ("no",),
-    "load_best_model_at_end": (False,),
-    "push_to_hub": (False,),
-    "resume_from_checkpoint": (None,),
-    "num_sample_generations": (0,),
-    "activation_checkpointing": (None, False),
-    "torch_compile": (False,),
-    "logging_steps": (10,),
-    "total_episodes": (None,),
-    "batch_size": (None,),
-    "mini_batch_size": (None,),
-    "stop_token": ("eos",),
-    "stop_token_id": (None,),
+# Inherited fields that are acted upon, and by whom. Every other inherited field has to keep its
+# default: an option that is silently ignored is worse than one that is missing.
+_TRAINER = (
+    "num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps "
+    "per_device_eval_batch_size max_grad_norm gradient_checkpointing gradient_checkpointing_kwargs "
+    "activation_checkpointing activation_checkpointing_kwargs bf16 logging_steps eval_strategy "
+    "eval_steps eval_delay eval_on_start save_strategy load_best_model_at_end "
+    "metric_for_best_model greater_is_better seed output_dir num_mini_batches "
+    "local_rollout_forward_batch_size response_length stop_token stop_token_id temperature "
+    "missing_eos_penalty num_ppo_epochs whiten_rewards kl_coef kl_estimator cliprange vf_coef "
+    "cliprange_value gamma lam ds3_gather_for_generation"
+)
+_OPTIMIZER = (
+    "learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps optim optim_args "
+    "weight_decay adam_beta1 adam_beta2 adam_epsilon"
+)
+_CALLBACKS = (
+    "logging_first_step disable_tqdm report_to run_name project trackio_space_id "
+    "trackio_bucket_id trackio_static_space_id save_on_each_node"
+)
+_ARGUMENTS = "use_cpu tf32 ddp_backend ddp_timeout"
+ACTED_UPON: dict[str, str] = {
+    name: reader
+    for reader, names in {
+        "the trainer": _TRAINER,
+        "the optimizer or its schedule": _OPTIMIZER,
+        "callbacks, reporting among them": _CALLBACKS,
+        "TrainingArguments themselves": _ARGUMENTS,
+    }.items()
+    for name in names.split()
+}
+
+# What TrainingArguments make of other fields: it comes back when a configuration is read again.
+FOLLOWS: dict[str, Callable[[Any], bool]] = {
+    "do_eval": lambda args: _plain(args.eval_strategy) != "no",
+    "debug": lambda args: args.debug == [],
+    "dataloader_pin_memory": lambda args: args.use_cpu,
+}
+
+# Values of fields that are acted upon, but not in every way that transformers has.
+POSSIBLE = {
+    "eval_strategy": ("no", "steps"),
+    "save_strategy": ("no", "best"),
+    "stop_token": ("eos", None),
+    "kl_estimator": ("k1", "k3"),
+    "critic": ("value_head", "separate"),
 }
 
 
@@ -53,23 +79,80 @@ class SeqGANPPOConfig(PPOConfig):
     stop_token: str | None = field(
         default="eos", metadata={"help": "A reply ends with the tokenizer's EOS."}
     )
+    stop_token_id: int | None = field(
+        default=None, metadata={"help": "A reply ends with this token instead of EOS."}
+    )
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature of rollouts."})
-    bf16: bool | None = field(default=False, metadata={"help": "Not supported."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Not supported."})
+    top_k: int = field(
+        default=0, metadata={"help": "Rollouts sample from the k likeliest tokens; 0: from all."}
+    )
+    top_p: float = field(
+        default=1.0,
+        metadata={"help": "Rollouts sample from the tokens that hold this share of the mass."},
+    )
+    bf16: bool | None = field(
+        default=False, metadata={"help": "Autocast to bfloat16, in rollouts and in training alike."}
+    )
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"help": "Compute activations twice instead of keeping them."}
+    )
+    logging_steps: float = field(
+        default=1, metadata={"help": "Updates between two logs; below 1 a share of the run."}
+    )
     save_strategy: SaveStrategy | str = field(
-        default="no", metadata={"help": "Not supported: models are saved at the end."}
+        default="no",
+        metadata={"help": "no, or best: save the generator that an evaluation found best."},
     )
     num_sample_generations: int = field(
-        default=0, metadata={"help": "Not supported: see samples.jsonl."}
+        default=0, metadata={"help": "Not supported: see eval_strategy and eval_samples_shown."}
     )
     output_dir: str | None = field(default="runs/demo", metadata={"help": "The run's new folder."})
+    cliprange_value: float | None = field(
+        default=0.2, metadata={"help": "Clip range of the value loss; none: not clipped."}
+    )
+
+    critic: str = field(
+        default="value_head",
+        metadata={"help": "value_head (on the generator's trunk) or separate (its own trunk)."},
+    )
+    value_path: str | None = field(
+        default=None, metadata={"help": "Folder `value/` of a run that the critic begins from."}
+    )
+    entropy_coef: float = field(
+        default=0.0, metadata={"help": "Bonus on the entropy of the next token, per nat; 0: off."}
+    )
+    whiten_advantages: bool = field(
+        default=True, metadata={"help": "Advantages to mean 0 and deviation 1 over all ranks."}
+    )
+    update_kl_limit: float | None = field(
+        default=None,
+        metadata={
+            "help": "An update ends early when the policy is this far from the one that sampled, "
+            "nats per token (Stable-Baselines3's target_kl); none: never."
+        },
+    )
+    normalize_scores: bool = field(
+        default=True, metadata={"help": "Scores to mean 0 and deviation 1 of the run so far."}
+    )
+    min_reply_tokens: int = field(
+        default=0, metadata={"help": "A reply with fewer tokens, EOS included, is short; 0: none."}
+    )
+    short_reply_penalty: float = field(
+        default=1.0, metadata={"help": "Taken off the normalised score of a short reply."}
+    )
+    # Inherited; named here for their types.
+    metric_for_best_model: str | None = field(
+        default=None,
+        metadata={"help": "Metric of evaluations that is to be best, such as judge/score."},
+    )
 
     reward: str = field(
         default="discriminator",
         metadata={"help": "discriminator, or one of the controls: constant, shuffled."},
     )
-    reward_clip: float = field(
-        default=4.0, metadata={"help": "Normalised scores are clipped to ± this many deviations."}
+    reward_clip: float | None = field(
+        default=4.0,
+        metadata={"help": "Normalised scores are clipped to ± this many deviations; none: not."},
     )
     length_residual_window: int = field(
         default=1024,
@@ -91,8 +174,21 @@ class SeqGANPPOConfig(PPOConfig):
         default=0.1,
         metadata={"help": "Weight of the language-model loss on the warm start's replies; 0: off."},
     )
+    supervised_coef_final: float | None = field(
+        default=None,
+        metadata={"help": "That weight at the last update, reached linearly; none: constant."},
+    )
     supervised_batch_size: int = field(
         default=32, metadata={"help": "Real replies per optimizer step for that loss and process."}
+    )
+    demonstration_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the first rollout that people's replies replace; falls to 0 linearly."
+        },
+    )
+    eval_samples_shown: int = field(
+        default=4, metadata={"help": "Replies that an evaluation prints as a table."}
     )
 
     def check_contexts(self, contexts: int, world_size: int) -> None:
@@ -105,32 +201,102 @@ class SeqGANPPOConfig(PPOConfig):
                 "give more dialogues."
             )
 
+    @property
+    def scoring_rows(self) -> int:
+        """Rows of one forward pass over a rollout.
+
+        In bfloat16 the shape of a batch shows in the last digits, so the rollout is scored in
+        batches of the shape of training: the first ratio is then exactly 1 (defect 17).
+        """
+        if self.bf16:
+            return min(self.per_device_train_batch_size, self.local_mini_batch_size)
+        return self.local_rollout_forward_batch_size
+
+    def check_evaluation(self, contexts: int) -> None:
+        """Raises UserError where there is to be an evaluation and nothing to evaluate on."""
+        if (self.eval_on_start or _plain(self.eval_strategy) != "no") and not contexts:
+            raise UserError("eval_strategy: there is nothing to evaluate on; give eval_examples.")
+
     def __post_init__(self) -> None:
+        self._check_inherited()
+        self._check_own()
+        if self.stop_token_id is not None:
+            self.stop_token = None
+        if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "bf16":
+            self.bf16 = True  # asked for at launch
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model = "judge/score"
+        super().__post_init__()
+
+    def _check_inherited(self) -> None:
+        """Refuses values of inherited fields that this trainer does not act upon."""
+        inherited = {f.name for f in fields(PPOConfig)}
+        for f in fields(self):
+            value = _plain(getattr(self, f.name))
+            ignored = f.name in inherited and f.name not in ACTED_UPON
+            if f.name in FOLLOWS and FOLLOWS[f.name](self):
+                continue
+            if (ignored and value != _default(f)) or value not in POSSIBLE.get(f.name, (value,)):
+                raise UserError(
+                    f"{f.name}: {value} is not supported by this trainer; leave it out."
+                )
+        if str(_plain(self.lr_scheduler_type)) in ("reduce_lr_on_plateau", "greedy"):
+            raise UserError(
+                f"lr_scheduler_type: {_plain(self.lr_scheduler_type)} needs a loss that falls; "
+                "choose linear, cosine, constant or another one that counts steps."
+            )
+        if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") not in ("no", "bf16"):
+            raise UserError("mixed_precision: only bf16 is supported; launch with 'no' or 'bf16'.")
+
+    def _check_own(self) -> None:
         if self.reward not in REWARDS:
             raise UserError(f"reward: {self.reward!r} is not one of {', '.join(REWARDS)}.")
         if self.response_length < 2:
             raise UserError("response_length: a reply needs at least 2 tokens, one word and EOS.")
-        if not self.temperature > 0:
-            raise UserError(f"temperature: {self.temperature} must be above 0.")
-        if self.kl_coef < 0 or self.kl_estimator not in ("k1", "k3"):
-            raise UserError("kl_coef must not be below 0, and kl_estimator must be k1 or k3.")
-        for name in ("num_mini_batches", "num_ppo_epochs", "per_device_train_batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} must be at least 1.")
-        if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no":
-            raise UserError("mixed_precision: is not supported by this trainer; launch with 'no'.")
-        for name in ("reward_clip", "kl_target", "kl_horizon", "supervised_batch_size"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name}: {value} must be above 0.")
-        for name, allowed in NOT_SUPPORTED.items():
-            value = getattr(self, name)
-            if getattr(value, "value", value) not in allowed:
-                raise UserError(f"{name}: {value} is not supported by this trainer; leave it out.")
+        if self.stop_token is None and self.stop_token_id is None:
+            raise UserError("stop_token: none would never let a reply end; give a stop_token_id.")
+        _check(self, lambda x: x > 0, "must be above 0", *_POSITIVE.split())
+        _check(self, lambda x: x >= 0, "must not be below 0", *_NOT_NEGATIVE.split())
+        _check(self, lambda x: x >= 1, "must be at least 1", *_COUNTS.split())
+        _check(self, lambda x: 0 <= x <= 1, "must be from 0 to 1", "gamma", "lam")
+        _check(self, lambda x: 0 <= x < 1, "must be from 0 to below 1", "demonstration_share")
+        _check(self, lambda x: 0 < x <= 1, "must be above 0 and at most 1", "top_p")
+        if self.load_best_model_at_end and _plain(self.save_strategy) != "best":
+            raise UserError("load_best_model_at_end: needs save_strategy: best.")
+        if _plain(self.save_strategy) == "best" and _plain(self.eval_strategy) == "no":
+            raise UserError("save_strategy: best needs eval_strategy: steps, which finds the best.")
         episodes = self.per_device_train_batch_size * self.gradient_accumulation_steps
         if episodes % self.num_mini_batches:
             raise UserError(
                 f"num_mini_batches: {episodes} episodes (per_device_train_batch_size times "
                 f"gradient_accumulation_steps) do not divide into {self.num_mini_batches}."
             )
-        super().__post_init__()
+
+
+_POSITIVE = (
+    "temperature reward_clip kl_target kl_horizon supervised_batch_size update_kl_limit cliprange "
+    "cliprange_value missing_eos_penalty"
+)
+_NOT_NEGATIVE = (
+    "kl_coef vf_coef entropy_coef top_k min_reply_tokens short_reply_penalty supervised_coef "
+    "supervised_coef_final length_residual_window max_grad_norm eval_samples_shown"
+)
+_COUNTS = (
+    "num_mini_batches num_ppo_epochs per_device_train_batch_size gradient_accumulation_steps "
+    "per_device_eval_batch_size local_rollout_forward_batch_size"
+)
+
+
+def _check(config: SeqGANPPOConfig, holds: Callable[[Any], bool], told: str, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not holds(value):
+            raise UserError(f"{name}: {value} {told}.")
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "value", value)  # an Enum's
+
+
+def _default(f: Field) -> Any:
+    return _plain(f.default if f.default_factory is MISSING else f.default_factory())

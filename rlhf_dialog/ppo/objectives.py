@@ -41,11 +41,17 @@ def masked_mean(
 
 
 def masked_whiten(
-    values: torch.Tensor, mask: torch.Tensor, reduce: Reduce = identity, epsilon: float = 1e-8
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    reduce: Reduce = identity,
+    epsilon: float = 1e-8,
+    *,
+    shift_mean: bool = True,
 ) -> torch.Tensor:
     """(x - mean) / std over the real tokens of all ranks (Bessel-corrected); zero elsewhere.
 
-    Stock TRL whitens each rank on its own (defect 24).
+    Without `shift_mean` the mean is added again, so that only the scale changes. Stock TRL
+    whitens each rank on its own (defect 24).
     """
     _check(mask, values)
     values = torch.where(mask, values, torch.zeros_like(values))
@@ -55,6 +61,8 @@ def masked_whiten(
     )
     variance = total[0] / (total[1] - 1).clamp(min=1)
     whitened = (values - mean) * torch.rsqrt(variance + epsilon)
+    if not shift_mean:
+        whitened = whitened + mean
     return torch.where(mask, whitened, torch.zeros_like(whitened))
 
 
@@ -139,15 +147,20 @@ def clipped_value_loss(
     old_values: torch.Tensor,
     returns: torch.Tensor,
     mask: torch.Tensor,
-    cliprange: float,
+    cliprange: float | None,
 ) -> torch.Tensor:
-    """Per-token loss (B, T): ½ max((V-R)², (clip(V, V_old±ε)-R)²); zero at masked positions."""
+    """Per-token loss (B, T): ½ max((V-R)², (clip(V, V_old±ε)-R)²); zero at masked positions.
+
+    Without a `cliprange` ½ (V-R)².
+    """
     _check(mask, values, old_values, returns)
     # Masked before the arithmetic: 0 · NaN in the backward pass would be NaN.
     zero = torch.zeros_like(values)
     values, old_values, returns = (
         torch.where(mask, tensor, zero) for tensor in (values, old_values, returns)
     )
+    if cliprange is None:
+        return 0.5 * (values - returns) ** 2
     limited = old_values + (values - old_values).clamp(-cliprange, cliprange)
     return 0.5 * torch.maximum((values - returns) ** 2, (limited - returns) ** 2)
 

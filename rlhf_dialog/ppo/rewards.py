@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from rlhf_dialog.errors import UserError
+
 TextReward = Callable[[Sequence[Sequence[str]], Sequence[str]], torch.Tensor]
 
 
@@ -31,6 +33,50 @@ class ShuffledReward:
     def __call__(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> torch.Tensor:
         scores = self.reward(contexts, replies)
         return scores[torch.randperm(len(scores), generator=self.generator)]
+
+
+def score_texts(
+    reward: TextReward, contexts: Sequence[Sequence[str]], replies: Sequence[str]
+) -> torch.Tensor:
+    """Scores (B,) float32 as the reward gives them.
+
+    Raises:
+        UserError: something else than one finite number for each reply.
+    """
+    returned = reward(contexts, replies)
+    try:
+        scores = torch.as_tensor(returned).detach().float()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"The reward returned {type(returned).__name__} of something else than numbers; give "
+            "one number for each reply."
+        ) from error
+    if scores.shape != (len(replies),):
+        raise UserError(f"The reward returned shape {tuple(scores.shape)}, not ({len(replies)},).")
+    if not torch.isfinite(scores).all():
+        worst = int((~torch.isfinite(scores)).nonzero()[0])
+        raise UserError(
+            f"The reward of reply {replies[worst]!r} is {scores[worst].item()}, "
+            "not a finite number."
+        )
+    return scores
+
+
+def ending_penalties(
+    ended: torch.Tensor,
+    tokens: torch.Tensor,
+    *,
+    missing_eos_penalty: float | None,
+    min_reply_tokens: int,
+    short_reply_penalty: float,
+) -> torch.Tensor:
+    """What is taken off the shaped score of each reply (B,): of one that did not end, of one with
+    fewer than `min_reply_tokens`. `ended` (B,) bool, lengths `tokens` (B,).
+
+    Stock TRL looks for EOS, whatever the stop token is (defect 13).
+    """
+    short = tokens < min_reply_tokens
+    return ~ended * (missing_eos_penalty or 0.0) + short * short_reply_penalty
 
 
 class LengthResidual:

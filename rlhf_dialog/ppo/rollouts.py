@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from rlhf_dialog.dialogues.schema import Example
+from rlhf_dialog.generators.distributions import Sampling
+from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.generators.policy import sample_responses
-from rlhf_dialog.generators.prompts import pad_ids
+from rlhf_dialog.generators.prompts import encode_context, pad_ids, pad_prompts
 
 
 @dataclass
@@ -25,18 +30,41 @@ class Rollout:
     logprobs: torch.Tensor  # (B, T) of the policy that sampled them, nats
     ref_logprobs: torch.Tensor  # (B, T) of the reference, nats
     values: torch.Tensor  # (B, T)
-    entropies: torch.Tensor  # (B, T) nats
+    demonstrations: int = 0  # the first so many rows are people's replies, not the policy's
 
-    def tensors(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    @property
+    def sampled(self) -> slice:
+        """The rows that the policy sampled: what is known of it is known from these."""
+        return slice(self.demonstrations, None)
+
+    def ended(self, stop_token_id: int) -> torch.Tensor:
+        """(B,) bool: which responses came to their stop token, which need not be EOS."""
+        return ((self.reply_ids == stop_token_id) & self.reply_mask).any(1)
+
+    def tensors(self, rows: torch.Tensor, *, trim: bool = True) -> dict[str, torch.Tensor]:
         """The rows of every tensor field, trimmed to the longest response among them."""
         picked = {
             f.name: value[rows]
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), torch.Tensor)
         }
+        if not trim:
+            return picked
         length = int(picked["reply_mask"].sum(1).max())
         context = ("context_ids", "context_mask")
         return {k: v if k in context else v[:, :length] for k, v in picked.items()}
+
+
+def collate(
+    examples: Sequence[Example], generator: Generator, context_length: int
+) -> dict[str, Any]:
+    """A batch of contexts (B, P) and their mask; and as text, with people's replies to them."""
+    contexts = [list(example.context) for example in examples]
+    ids, mask = pad_prompts(
+        [encode_context(generator, c, context_length) for c in contexts], generator
+    )
+    replies = [example.reply for example in examples]
+    return {"input_ids": ids, "attention_mask": mask, "contexts": contexts, "replies": replies}
 
 
 def respond(
@@ -46,14 +74,12 @@ def respond(
     *,
     chunk: int,
     max_tokens: int,
-    temperature: float,
+    sampling: Sampling,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Responses (B, T) and their mask, sampled `chunk` rows at a time, padded to one length."""
     rows: list[list[int]] = []
     for ids, mask in zip(context_ids.split(chunk), context_mask.split(chunk), strict=True):
-        responses, real = sample_responses(
-            lm, ids, mask, max_tokens=max_tokens, temperature=temperature
-        )
+        responses, real = sample_responses(lm, ids, mask, max_tokens=max_tokens, sampling=sampling)
         rows += [row[keep].tolist() for row, keep in zip(responses, real, strict=True)]
     reply_ids, reply_mask = pad_ids(rows, lm.config.pad_token_id)
     return reply_ids.to(context_ids.device), reply_mask.to(context_ids.device)
@@ -62,4 +88,4 @@ def respond(
 def in_chunks(policy: nn.Module, size: int, *inputs: torch.Tensor) -> list[torch.Tensor]:
     """The policy's outputs for `inputs`, computed `size` rows at a time."""
     parts = [policy(*chunk) for chunk in zip(*(x.split(size) for x in inputs), strict=True)]
-    return [torch.cat(column) for column in zip(*parts, strict=True)]
+    return [torch.cat(column) for column in zip(*parts, strict=True) if column[0] is not None]

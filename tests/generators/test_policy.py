@@ -8,6 +8,7 @@ from scipy.stats import chisquare
 from torch import nn
 
 from rlhf_dialog.generators.decoding import sample_replies
+from rlhf_dialog.generators.distributions import Sampling
 from rlhf_dialog.generators.loading import load_generator
 from rlhf_dialog.generators.policy import (
     Policy,
@@ -27,7 +28,7 @@ REPLIES = ["the captain is on the ship", "me", "we sail at night , when the tide
 
 
 def policy_of(generator, temperature=1.0):
-    policy = Policy(generator.model, temperature).eval()
+    policy = Policy(generator.model, Sampling(temperature)).eval()
     torch.manual_seed(3)
     nn.init.normal_(policy.value_head.weight)  # a zero head would hide what it is given
     nn.init.normal_(policy.value_head.bias)
@@ -76,7 +77,7 @@ def test_scores_equal_a_plain_forward_of_each_example(make_generator, family, te
     generator = make_generator(family, sharp=True)
     policy = policy_of(generator, temperature)
     prompts, replies = token_rows(generator)
-    output = policy(*batch(generator, prompts, replies))
+    output = policy(*batch(generator, prompts, replies), entropies=True)
     for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
         logits, hidden = plain_forward(generator, prompt, reply)
         logprobs = torch.log_softmax(logits.double() / temperature, dim=-1)  # (T, V)
@@ -97,15 +98,16 @@ def test_padding_order_and_batch_size_change_nothing(make_generator, family):
     generator = make_generator(family, sharp=True)
     policy = policy_of(generator)
     prompts, replies = token_rows(generator)
-    plain = policy(*batch(generator, prompts, replies))
-    padded = policy(*batch(generator, prompts, replies, more_prompt=3, more_reply=2))
-    turned = policy(*batch(generator, prompts[::-1], replies[::-1]))
+    plain = policy(*batch(generator, prompts, replies), entropies=True)
+    padded = policy(*batch(generator, prompts, replies, 3, 2), entropies=True)
+    turned = policy(*batch(generator, prompts[::-1], replies[::-1]), entropies=True)
     width = plain.logprobs.shape[1]
     for a, b, c in zip(plain, padded, turned, strict=True):
         assert torch.allclose(b[:, :width], a, atol=1e-5)
         assert torch.allclose(c.flip(0), a, atol=1e-5)
     for row in range(len(prompts)):
-        alone = policy(*batch(generator, prompts[row : row + 1], replies[row : row + 1]))
+        one = slice(row, row + 1)
+        alone = policy(*batch(generator, prompts[one], replies[one]), entropies=True)
         for a, b in zip(plain, alone, strict=True):
             assert torch.allclose(b[0], a[row, : b.shape[1]], atol=1e-5)
 
@@ -121,11 +123,11 @@ def test_the_probabilities_of_all_next_tokens_sum_to_one(make_generator, family)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradient_reaches_every_parameter_and_entropies_ask_for_none(make_generator, family):
+def test_gradient_reaches_every_parameter(make_generator, family):
     generator = make_generator(family, sharp=True)
     policy = policy_of(generator)
     output = policy(*batch(generator, *token_rows(generator)))
-    assert not output.entropies.requires_grad
+    assert output.entropies is None  # they were not asked for
     (output.logprobs.sum() + output.values.sum()).backward()
     missing = [
         name
@@ -176,7 +178,7 @@ def test_one_sampled_step_follows_the_softmax(make_generator, family, temperatur
         generator.model,
         *pad_prompts([prompt] * draws, generator),
         max_tokens=1,
-        temperature=temperature,
+        sampling=Sampling(temperature),
     )
     assert ids.shape == (draws, 1) and mask.all()
     logits = plain_forward(generator, prompt, [0])[0][0].double()

@@ -3,19 +3,9 @@ import pytest
 import torch
 
 from rlhf_dialog.generators.prompts import encode_context, encode_reply, pad_ids, pad_prompts
-from tests.ppo.trainers import build_trainer, column, grade, share_of_e, weights
+from tests.ppo.trainers import column, share_of_e, weights
 
 both_families = pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
-
-
-@pytest.fixture
-def build(tmp_path, make_generator, examples):
-    """(family, reward, configuration) -> trainer and history."""
-
-    def make(family="gpt2", reward=grade, **values):
-        return build_trainer(make_generator(family), examples, tmp_path, reward, **values)
-
-    return make
 
 
 LONG = {

@@ -56,6 +56,8 @@ def test_masked_whiten():
     values = f64([[1, 2, 6], [3, 99, 99]])
     expected = [[-2 / std, -1 / std, 3 / std], [0, 0, 0]]
     assert equal(masked_whiten(values, MASK, epsilon=0.0), expected)
+    expected = [[3 - 2 / std, 3 - 1 / std, 3 + 3 / std], [3, 0, 0]]
+    assert equal(masked_whiten(values, MASK, epsilon=0.0, shift_mean=False), expected)
 
 
 def test_masked_whiten_over_two_ranks():
@@ -129,6 +131,11 @@ def test_clipped_value_loss():
         f64([[2, 2, 1.1, 0, 7]]), f64([[1, 1, 1, 1, 0]]), f64([[0, 3, 1, 0, 0]]), mask, 0.2
     )
     assert equal(loss, [[2, 1.62, 0.005, 0.32, 0]])
+    # not clipped: 4 / 2, 1 / 2, .01 / 2, 0
+    loss = clipped_value_loss(
+        f64([[2, 2, 1.1, 0, 7]]), f64([[1, 1, 1, 1, 0]]), f64([[0, 3, 1, 0, 0]]), mask, None
+    )
+    assert equal(loss, [[2, 0.5, 0.005, 0, 0]])
 
 
 def test_explained_variance():
@@ -162,6 +169,7 @@ FUNCTIONS = {
     "sum": lambda a, b, c, d, m: masked_sum(a, m),
     "mean": lambda a, b, c, d, m: masked_mean(a, m),
     "whiten": lambda a, b, c, d, m: masked_whiten(a, m, epsilon=1e-2),
+    "rescale": lambda a, b, c, d, m: masked_whiten(a, m, epsilon=1e-2, shift_mean=False),
     "k1": lambda a, b, c, d, m: kl_per_token(a, b, m, "k1"),
     "k3": lambda a, b, c, d, m: kl_per_token(a, b, m, "k3"),
     "terminal": lambda a, b, c, d, m: terminal_reward(a[:, 0], m),
@@ -170,6 +178,7 @@ FUNCTIONS = {
     "policy": lambda a, b, c, d, m: clipped_policy_loss(a, b, c, m, 0.2)[0],
     "clipped": lambda a, b, c, d, m: clipped_policy_loss(a, b, c, m, 0.2)[1].double(),
     "value": lambda a, b, c, d, m: clipped_value_loss(a, b, c, m, 0.2),
+    "unclipped": lambda a, b, c, d, m: clipped_value_loss(a, b, c, m, None),
     "explained": lambda a, b, c, d, m: explained_variance(a, b + torch.arange(b.shape[1]), m),
 }
 every_function = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)

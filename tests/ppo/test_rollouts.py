@@ -18,12 +18,13 @@ def test_rows_of_a_rollout_are_trimmed_to_their_longest_response():
         logprobs=column(4, 200),
         ref_logprobs=column(4, 300),
         values=column(4, 400),
-        entropies=column(4, 500),
     )
     part = rollout.tensors(torch.tensor([2, 1]))
     assert "contexts" not in part and "replies" not in part
     assert part["context_ids"].tolist() == [[10, 11, 12, 13, 14], [5, 6, 7, 8, 9]]
     assert part["reply_ids"].tolist() == [[108, 109], [104, 105]]
     assert part["reply_mask"].tolist() == [[True, False], [True, True]]
-    assert part["entropies"].tolist() == [[508, 509], [504, 505]]
+    assert part["values"].tolist() == [[408, 409], [404, 405]]
     assert rollout.tensors(torch.tensor([0]))["logprobs"].shape == (1, 4)
+    assert rollout.tensors(torch.tensor([2]), trim=False)["logprobs"].shape == (1, 4)
+    assert rollout.ended(104).tolist() == [False, True, False]

@@ -1,6 +1,8 @@
 import copy
 import math
 import random
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,19 +11,10 @@ import torch
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.prompts import encode_context
 from rlhf_dialog.ppo import objectives
-from tests.ppo.trainers import build_trainer, column, grade, weights
+from rlhf_dialog.ppo.update import RolloutOptimizer
+from tests.ppo.trainers import column, grade, rollout_of, weights
 
 both_families = pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
-
-
-@pytest.fixture
-def build(tmp_path, make_generator, examples):
-    """(family, reward, configuration) -> trainer and history."""
-
-    def make(family="gpt2", reward=grade, **values):
-        return build_trainer(make_generator(family), examples, tmp_path, reward, **values)
-
-    return make
 
 
 def watch_steps(trainer, monkeypatch):
@@ -35,6 +28,13 @@ def watch_steps(trainer, monkeypatch):
 
     monkeypatch.setattr(trainer.optimizer, "step", watched)
     return seen
+
+
+@torch.no_grad()
+def entropy(trainer, rollout):
+    """Of the next token under the reference, nats per token: the policy's before the first step."""
+    inputs = (rollout.context_ids, rollout.context_mask, rollout.reply_ids, rollout.reply_mask)
+    return (trainer.ref_policy(*inputs, entropies=True).entropies.sum() / inputs[-1].sum()).item()
 
 
 # ---------------------------------------------------------------- before the first step
@@ -58,8 +58,7 @@ def test_the_first_ratio_is_one_and_the_first_kl_zero(build, monkeypatch, family
     assert logs["policy/approxkl_avg"] == pytest.approx(0, abs=1e-8)
     assert logs["policy/clipfrac_avg"] == 0
     (rollout,) = rollouts
-    tokens = rollout.reply_mask.sum()
-    assert logs["policy/entropy_avg"] == pytest.approx((rollout.entropies.sum() / tokens).item())
+    assert logs["policy/entropy_avg"] == pytest.approx(entropy(trainer, rollout), rel=1e-5)
     assert logs["objective/entropy"] == pytest.approx(-rollout.logprobs.sum(1).mean().item())
 
 
@@ -111,9 +110,9 @@ def test_replies_are_sampled_at_the_temperature_at_which_they_are_scored(build, 
     trainer, _ = build(family, temperature=0.05, per_device_train_batch_size=15)
     rollout = trainer.sample(next(iter(trainer.dataloader)))
     mask = rollout.reply_mask
-    surprise, entropy = -rollout.logprobs[mask].mean(), rollout.entropies[mask].mean()
-    assert entropy < 5  # far from uniform: ln 300 = 5.7
-    assert abs(surprise - entropy) < 0.4
+    surprise = -rollout.logprobs[mask].mean().item()
+    assert surprise < 5  # far from uniform: ln 300 = 5.7
+    assert surprise == pytest.approx(entropy(trainer, rollout), abs=0.4)
 
 
 # ---------------------------------------------------------------- steps and gradients
@@ -121,21 +120,58 @@ def test_replies_are_sampled_at_the_temperature_at_which_they_are_scored(build, 
 
 @pytest.mark.parametrize(
     ("per_device", "accumulation", "mini_batches", "epochs"),
-    [(8, 1, 1, 1), (8, 2, 4, 3), (2, 4, 2, 2), (4, 4, 1, 2), (1, 4, 4, 1), (15, 2, 3, 1)],
+    [
+        (8, 1, 1, 1),
+        (8, 2, 4, 3),
+        (2, 4, 2, 2),
+        (4, 4, 1, 2),
+        (1, 4, 4, 1),
+        (15, 2, 3, 1),  # the whole data set is one batch
+        (1, 1, 1, 4),
+        (3, 4, 6, 1),
+        (5, 3, 5, 2),
+        (4, 1, 2, 3),
+        (10, 1, 1, 2),  # a pass ends with a batch in full
+        (7, 1, 7, 1),
+    ],
 )
-def test_optimizer_steps_are_counted_by_the_book(
+def test_everything_is_counted_by_the_book(
     build, monkeypatch, per_device, accumulation, mini_batches, epochs
 ):
-    trainer, _ = build(
-        max_steps=5,  # more than one pass over the data: stock TRL steps differently at its end
+    updates = 5  # more than one pass over the data: stock TRL steps differently at its end
+    trainer, history = build(
+        max_steps=updates,
         per_device_train_batch_size=per_device,
         gradient_accumulation_steps=accumulation,
         num_mini_batches=mini_batches,
         num_ppo_epochs=epochs,
     )
     steps = watch_steps(trainer, monkeypatch)
+    sample, loss, schedule = trainer.sample, trainer.ppo_loss, trainer.lr_scheduler.step
+    sampled, trained, scheduled = [], [], []
+
+    def watched_sample(batch):
+        rollout = sample(batch)
+        sampled.append(rollout.reply_mask.sum().item())
+        return rollout
+
+    def watched_loss(old, *arguments):
+        mask = old["reply_mask"]
+        trained.append((len(mask), mask.sum().item()))
+        return loss(old, *arguments)
+
+    monkeypatch.setattr(trainer, "sample", watched_sample)
+    monkeypatch.setattr(trainer, "ppo_loss", watched_loss)
+    monkeypatch.setattr(trainer.lr_scheduler, "step", lambda: scheduled.append(1) or schedule())
     trainer.train()
-    assert len(steps) == epochs * mini_batches * 5
+    episodes = per_device * accumulation
+    assert len(steps) == updates * epochs * mini_batches
+    assert len(scheduled) == updates
+    assert column(history, "episode") == [episodes * (n + 1) for n in range(updates)]
+    assert column(history, "policy/steps") == [epochs * mini_batches] * updates
+    assert sum(rows for rows, _ in trained) == updates * epochs * episodes
+    assert max(rows for rows, _ in trained) <= per_device
+    assert sum(tokens for _, tokens in trained) == epochs * sum(sampled)
 
 
 @both_families
@@ -179,10 +215,8 @@ def test_the_gradient_is_that_of_the_mean_over_all_tokens(build, monkeypatch, fa
 def test_minibatches_partition_the_rollout(build, monkeypatch):
     trainer, _ = build(num_mini_batches=4, num_ppo_epochs=2)
     seen = []
-    step = trainer._optimizer_step
-    monkeypatch.setattr(
-        trainer, "_optimizer_step", lambda *a: seen.append(a[3].tolist()) or step(*a)
-    )
+    step = RolloutOptimizer.step
+    monkeypatch.setattr(RolloutOptimizer, "step", lambda *a: seen.append(a[4].tolist()) or step(*a))
     trainer.train()
     first, second = seen[:4], seen[4:]
     for epoch in (first, second):
@@ -278,6 +312,46 @@ def test_a_reward_of_another_shape_is_refused(build, shape):
     trainer, _ = build(reward=lambda c, r: torch.zeros(shape))
     with pytest.raises(ValueError, match=r"returned shape .*16"):
         trainer.train()
+
+
+def test_a_reward_of_words_is_refused(build):
+    trainer, _ = build(reward=lambda c, r: r)
+    with pytest.raises(UserError, match="returned list of something else than numbers"):
+        trainer.train()
+
+
+def test_replies_that_do_not_fit_the_model_are_refused(build):
+    with pytest.raises(UserError, match=r"response_length 41 together are more .* 64 positions"):
+        build(response_length=41)
+    with pytest.raises(UserError, match=r"response_length 65 is more than .* 64 positions"):
+        build("blenderbot-small", response_length=65)
+
+
+def test_a_prompt_longer_than_the_context_loses_its_oldest_turns(build, examples):
+    long = replace(examples[0], context=("the tide is late",) * 30)
+    trainer, _ = build(trainer={"train_examples": [long] * 16})
+    rollout = rollout_of(trainer)
+    assert 12 < rollout.context_mask.sum(1).max() <= 24 == trainer.context_length
+
+
+@both_families
+def test_an_empty_reply_is_a_reply(build, family):
+    trainer, history = build(family, reward=lambda c, r: [float(not reply) for reply in r])
+    eos = trainer.generator.tokenizer.eos_token_id
+    generate = type(trainer.policy.lm).generate
+
+    def silent(model, **options):
+        ids = generate(model, **options)
+        start = 1 if trainer.generator.is_encoder_decoder else options["input_ids"].shape[1]
+        ids[::2, start:] = eos
+        return ids
+
+    trainer.policy.lm.generate = partial(silent, trainer.policy.lm)
+    rollout = rollout_of(trainer)
+    assert rollout.replies[::2] == [""] * 8 and rollout.reply_mask[::2].sum(1).tolist() == [1] * 8
+    trainer.train()
+    assert history.logs[0]["objective/scores"] >= 0.5
+    assert all(math.isfinite(value) for value in history.logs[0].values())
 
 
 def test_a_reward_may_be_a_list_of_numbers(build):

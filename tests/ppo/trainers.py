@@ -17,7 +17,8 @@ class History(TrainerCallback):
         self.logs.append(dict(logs))
 
     def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = len(self.logs) == self.stop_after
+        if state.global_step == self.stop_after:
+            control.should_training_stop = True
 
 
 def share_of_e(contexts, replies):
@@ -70,6 +71,10 @@ def build_trainer(generator, examples, folder, reward, *, stop_after=None, train
     )
     built.remove_callback(PrinterCallback)
     return built, history
+
+
+def rollout_of(trainer):
+    return trainer.sample(next(iter(trainer.dataloader)))
 
 
 def column(history, name):

@@ -1,0 +1,105 @@
+"""The distribution of the next token: what replies are drawn from is what they are scored under.
+
+Shape letters: B batch, T response tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import TopKLogitsWarper, TopPLogitsWarper
+
+CHUNK = 2**22  # logits that an entropy looks at at a time: 16 MiB of probabilities, not B·T·V
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How replies are drawn. By default from the model's own softmax.
+
+    A policy that samples from a truncated distribution and scores with the full softmax has a
+    negative KL to itself, so log-probabilities are always those of this distribution.
+
+    Args:
+        temperature: logits are divided by it.
+        top_k: only the k most likely tokens; 0 for all.
+        top_p: only the most likely tokens that hold this share of the mass; 1 for all (Holtzman
+            et al. 2020).
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def generation(self) -> dict[str, Any]:
+        """The same as settings of transformers' `generate`."""
+        return {
+            "do_sample": True,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+        }
+
+    def logits(self, logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Logits (B, T, V) of a model as this distribution has them, float32; -inf where cut off.
+
+        The truncation is that of `generate` (its own processors, in its order). The tokens `ids`
+        (B, T) are never cut off: what one policy has sampled may lie outside the top of another,
+        and ratio and KL have to stay finite there.
+        """
+        logits = logits.float() / self.temperature
+        if not self.top_k and self.top_p == 1:
+            return logits
+        rows = logits.flatten(0, -2)  # (B·T, V)
+        kept = rows.detach()
+        if self.top_k:
+            kept = TopKLogitsWarper(self.top_k)(None, kept)
+        if self.top_p < 1:
+            kept = TopPLogitsWarper(self.top_p)(None, kept)
+        cut_off = kept.isneginf().scatter(1, ids.reshape(-1, 1), False)
+        return rows.masked_fill(cut_off, -math.inf).view_as(logits)
+
+
+def token_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """log p(id) = z_id - log Σⱼ e^zⱼ of logits (..., V) at `ids` (...), nats (...)."""
+    return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(logits, dim=-1)
+
+
+def token_entropies(logits: torch.Tensor, chunk: int = CHUNK) -> torch.Tensor:
+    """Entropy of softmax(logits) in nats: logits (..., V) -> (...); differentiable once.
+
+    H = log Σⱼ e^zⱼ - Σⱼ pⱼ zⱼ   and   ∂H/∂zⱼ = -pⱼ (log pⱼ + H)
+
+    Neither pass holds more than `chunk` probabilities at a time, and none are kept between them.
+    """
+    rows = max(1, chunk // logits.shape[-1])
+    flat = logits.reshape(-1, logits.shape[-1])
+    return _Entropy.apply(flat, rows).view(logits.shape[:-1])
+
+
+class _Entropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, rows):
+        entropies = [-(p * log_p).sum(-1) for p, log_p in map(_softmax, logits.split(rows))]
+        result = torch.cat(entropies)
+        ctx.save_for_backward(logits, result)
+        ctx.rows = rows
+        return result
+
+    @staticmethod
+    def backward(ctx, gradient):
+        logits, entropies = ctx.saved_tensors
+        result = torch.empty_like(logits)
+        parts = (x.split(ctx.rows) for x in (logits, entropies, gradient, result))
+        for z, entropy, g, out in zip(*parts, strict=True):
+            p, log_p = _softmax(z)
+            out.copy_(-p * (log_p + entropy.unsqueeze(-1)) * g.unsqueeze(-1))
+        return result, None
+
+
+def _softmax(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """p and log p; where p is 0, log p is finite, so that their product is 0 and not NaN."""
+    log_p = torch.log_softmax(logits, dim=-1).clamp(min=torch.finfo(logits.dtype).min)
+    return log_p.exp(), log_p
