@@ -10,7 +10,18 @@ from trl.experimental.ppo import PPOConfig
 
 from rlhf_dialog.errors import UserError
 
-REWARDS = ("discriminator", "constant", "shuffled")
+# The first five are made of the discriminator's score, the others are controls.
+REWARDS = (
+    "logit",
+    "probability",
+    "log_d",
+    "minus_log_1_minus_d",
+    "relative",
+    "constant",
+    "random",
+    "shuffled",
+)
+GRANULARITIES = ("final", "prefix", "rollout")
 
 # Inherited options that this trainer does not act on, and the values that ask nothing of it. An
 # option that is silently ignored is worse than one that is missing.
@@ -65,8 +76,43 @@ class SeqGANPPOConfig(PPOConfig):
     output_dir: str | None = field(default="runs/demo", metadata={"help": "The run's new folder."})
 
     reward: str = field(
-        default="discriminator",
-        metadata={"help": "discriminator, or one of the controls: constant, shuffled."},
+        default="logit",
+        metadata={
+            "help": "Made of the discriminator's score s: logit (s), probability, log_d, "
+            "minus_log_1_minus_d, relative (to the real reply); or a control: constant, random, "
+            "shuffled."
+        },
+    )
+    repetition_penalty_coef: float = field(
+        default=0.0,
+        metadata={"help": "Reward lost by a reply that only repeats its own 2-grams; 0: off."},
+    )
+    copy_penalty_coef: float = field(
+        default=0.0,
+        metadata={"help": "Reward lost by a reply all of whose 3-grams stand in the context."},
+    )
+    length_penalty_coef: float = field(
+        default=0.0,
+        metadata={"help": "Reward lost by a reply far outside the band of lengths; 0: off."},
+    )
+    length_penalty_least: int = field(
+        default=3, metadata={"help": "Shortest reply within the band, in words."}
+    )
+    length_penalty_most: int = field(
+        default=30, metadata={"help": "Longest reply within the band, in words."}
+    )
+    reward_granularity: str = field(
+        default="final",
+        metadata={
+            "help": "final: one score at the end; prefix: differences of the scores of prefixes; "
+            "rollout: of the mean scores of completions of prefixes (SeqGAN)."
+        },
+    )
+    reward_positions: int = field(
+        default=3, metadata={"help": "Prefixes of a reply that are scored, for prefix and rollout."}
+    )
+    rollouts_per_prefix: int = field(
+        default=4, metadata={"help": "Completions sampled of each prefix, for rollout."}
     )
     reward_clip: float = field(
         default=4.0, metadata={"help": "Normalised scores are clipped to ± this many deviations."}
@@ -108,6 +154,22 @@ class SeqGANPPOConfig(PPOConfig):
     def __post_init__(self) -> None:
         if self.reward not in REWARDS:
             raise UserError(f"reward: {self.reward!r} is not one of {', '.join(REWARDS)}.")
+        if self.reward_granularity not in GRANULARITIES:
+            raise UserError(
+                f"reward_granularity: {self.reward_granularity!r} is not one of "
+                f"{', '.join(GRANULARITIES)}."
+            )
+        for name in ("repetition_penalty_coef", "copy_penalty_coef", "length_penalty_coef"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name}: {getattr(self, name)} must not be below 0.")
+        for name in ("reward_positions", "rollouts_per_prefix"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} must be at least 1.")
+        if not 1 <= self.length_penalty_least <= self.length_penalty_most:
+            raise UserError(
+                f"length_penalty_least: {self.length_penalty_least} must be from 1 to "
+                f"length_penalty_most, {self.length_penalty_most}."
+            )
         if self.response_length < 2:
             raise UserError("response_length: a reply needs at least 2 tokens, one word and EOS.")
         if not self.temperature > 0:

@@ -1,36 +1,15 @@
 """From the score of a text to a number that PPO can use; and the controller of the KL penalty.
 
-A reward is any callable `(contexts, replies) -> FloatTensor[B]`: `contexts` is a list of lists of
-turns (oldest first), `replies` a list of texts. A `Discriminator` is one.
+The rewards themselves, on text, are in `rlhf_dialog.discriminators.rewards`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-
-TextReward = Callable[[Sequence[Sequence[str]], Sequence[str]], torch.Tensor]
-
-
-def constant_reward(contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> torch.Tensor:
-    """The control of SeqGAN's critics: what happens to a generator that learns nothing (B,)."""
-    return torch.zeros(len(replies))
-
-
-class ShuffledReward:
-    """The control that keeps a reward's distribution and takes its meaning away."""
-
-    def __init__(self, reward: TextReward, seed: int) -> None:
-        self.reward = reward
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def __call__(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> torch.Tensor:
-        scores = self.reward(contexts, replies)
-        return scores[torch.randperm(len(scores), generator=self.generator)]
 
 
 class LengthResidual:

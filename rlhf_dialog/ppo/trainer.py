@@ -32,18 +32,14 @@ from trl.models.utils import unwrap_model_for_generation
 
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.refresh import Refresher
+from rlhf_dialog.discriminators.rewards import TextScorer
 from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.generators.policy import Policy, disable_dropout
 from rlhf_dialog.generators.prompts import encode_batch, encode_context, pad_prompts
 from rlhf_dialog.ppo import objectives
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
-from rlhf_dialog.ppo.rewards import (
-    AdaptiveKLController,
-    LengthResidual,
-    RewardNormalizer,
-    TextReward,
-)
+from rlhf_dialog.ppo.rewards import AdaptiveKLController, LengthResidual, RewardNormalizer
 from rlhf_dialog.ppo.rollouts import Rollout, in_chunks, respond
 
 # (contexts, replies) of all ranks' episodes -> metrics by name; read by the log alone
@@ -77,7 +73,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self,
         args: SeqGANPPOConfig,
         generator: Generator,
-        reward: TextReward,
+        reward: TextScorer,
         train_examples: Sequence[Example],
         *,
         context_length: int,
