@@ -7,9 +7,32 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+
+from rlhf_dialog.discriminators.rewards import TextScorer
+
+
+def score_texts(
+    reward: TextScorer, contexts: Sequence[Sequence[str]], replies: Sequence[str]
+) -> torch.Tensor:
+    """Reward of each reply (B,) float32, as the reward gives it.
+
+    Raises:
+        ValueError: the reward returned another number of scores, or one that is not finite.
+    """
+    scores = torch.as_tensor(reward(contexts, replies)).float()
+    if scores.shape != (len(replies),):
+        raise ValueError(f"The reward returned shape {tuple(scores.shape)}, not ({len(replies)},).")
+    if not torch.isfinite(scores).all():
+        worst = int((~torch.isfinite(scores)).nonzero()[0])
+        raise ValueError(
+            f"The reward of reply {replies[worst]!r} is {scores[worst].item()}, "
+            "not a finite number."
+        )
+    return scores
 
 
 class LengthResidual:
@@ -23,17 +46,23 @@ class LengthResidual:
 
     def __init__(self, window: int) -> None:
         self.history: deque[tuple[float, float]] = deque(maxlen=window)
+        self.slope, self.centre = 0.0, 0.0  # of the last batch
 
     def __call__(self, scores: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """`scores` (B,) and lengths `tokens` (B,), at least 1, of all ranks -> residuals (B,)."""
         logs = tokens.double().log().cpu().numpy()
-        logs = logs - logs.mean()
+        self.centre = float(logs.mean())
+        logs = logs - self.centre
         centred = (scores - scores.mean()).tolist()
         self.history.extend(zip(logs.tolist(), centred, strict=True))
         x, y = np.array(self.history).T
-        slope = float(x @ y / (x @ x)) if x.std() > 1e-6 else 0.0
-        effect = slope * logs
-        return scores - torch.tensor(effect, dtype=scores.dtype, device=scores.device)
+        self.slope = float(x @ y / (x @ x)) if x.std() > 1e-6 else 0.0
+        return self.subtract(scores, tokens)
+
+    def subtract(self, scores: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Residuals (B,) of further replies by the line of the last batch; nothing is fitted."""
+        effect = self.slope * (tokens.double().log() - self.centre)
+        return scores - effect.to(scores)
 
 
 class RewardNormalizer:
@@ -51,7 +80,11 @@ class RewardNormalizer:
         self.m2 += m2 + delta**2 * self.count * count / total
         self.mean += delta * count / total
         self.count = total
-        std = math.sqrt(self.m2 / max(1.0, total - 1))
+        return self.normalize(scores)
+
+    def normalize(self, scores: torch.Tensor) -> torch.Tensor:
+        """Normalises further scores (B,) by the statistics as they are."""
+        std = math.sqrt(self.m2 / max(1.0, self.count - 1))
         return (scores - self.mean) / (std + 1e-6)
 
 

@@ -47,12 +47,18 @@ def respond(
     chunk: int,
     max_tokens: int,
     temperature: float,
+    prefix_ids: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Responses (B, T) and their mask, sampled `chunk` rows at a time, padded to one length."""
+    """Responses (B, T) and their mask, sampled `chunk` rows at a time, padded to one length.
+
+    With `prefix_ids` (B, t), what follows after these first tokens of the responses.
+    """
+    prefix_ids = context_ids[:, :0] if prefix_ids is None else prefix_ids
     rows: list[list[int]] = []
-    for ids, mask in zip(context_ids.split(chunk), context_mask.split(chunk), strict=True):
+    inputs = (context_ids, context_mask, prefix_ids)
+    for ids, mask, prefix in zip(*(x.split(chunk) for x in inputs), strict=True):
         responses, real = sample_responses(
-            lm, ids, mask, max_tokens=max_tokens, temperature=temperature
+            lm, ids, mask, max_tokens=max_tokens, temperature=temperature, prefix_ids=prefix
         )
         rows += [row[keep].tolist() for row, keep in zip(responses, real, strict=True)]
     reply_ids, reply_mask = pad_ids(rows, lm.config.pad_token_id)

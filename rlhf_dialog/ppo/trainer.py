@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, repeat
 from pathlib import Path
 from typing import ClassVar
@@ -39,7 +39,13 @@ from rlhf_dialog.generators.policy import Policy, disable_dropout
 from rlhf_dialog.generators.prompts import encode_batch, encode_context, pad_prompts
 from rlhf_dialog.ppo import objectives
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
-from rlhf_dialog.ppo.rewards import AdaptiveKLController, LengthResidual, RewardNormalizer
+from rlhf_dialog.ppo.granularity import RewardSpreader
+from rlhf_dialog.ppo.rewards import (
+    AdaptiveKLController,
+    LengthResidual,
+    RewardNormalizer,
+    score_texts,
+)
 from rlhf_dialog.ppo.rollouts import Rollout, in_chunks, respond
 
 # (contexts, replies) of all ranks' episodes -> metrics by name; read by the log alone
@@ -109,6 +115,9 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.order = torch.Generator().manual_seed(self.local_seed + 1)
         self.length_residual = LengthResidual(args.length_residual_window)
         self.normalizer = RewardNormalizer()
+        self.spread_rewards = RewardSpreader(
+            args, generator, reward, self.length_residual, self.normalizer
+        )
         self.kl_controller = AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
@@ -178,28 +187,14 @@ class SeqGANPPOTrainer(PPOTrainer):
         )
 
     def score(self, rollout: Rollout) -> torch.Tensor:
-        """Reward of each reply (B,), as the reward gives it.
-
-        Raises:
-            ValueError: the reward returned another number of scores, or one that is not finite.
-        """
-        scores = torch.as_tensor(self.reward(rollout.contexts, rollout.replies)).float()
-        if scores.shape != (len(rollout.replies),):
-            raise ValueError(
-                f"The reward returned shape {tuple(scores.shape)}, not ({len(rollout.replies)},)."
-            )
-        if not torch.isfinite(scores).all():
-            worst = int((~torch.isfinite(scores)).nonzero()[0])
-            raise ValueError(
-                f"The reward of reply {rollout.replies[worst]!r} is {scores[worst].item()}, "
-                "not a finite number."
-            )
+        """Reward of each reply (B,), as the reward gives it."""
+        scores = score_texts(self.reward, rollout.contexts, rollout.replies)
         return scores.to(self.accelerator.device)
 
     def compute_rewards(
         self, rollout: Rollout, scores: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Per-token rewards (B, T): -β·KL at every token, and the shaped score on the last one."""
+        """Per-token rewards (B, T): -β·KL at every token, and the shaped score by granularity."""
         args, mask = self.args, rollout.reply_mask
         everyone = self.accelerator.gather(scores)
         lengths = self.accelerator.gather(mask.sum(1))
@@ -211,7 +206,7 @@ class SeqGANPPOTrainer(PPOTrainer):
             rollout.logprobs, rollout.ref_logprobs, mask, args.kl_estimator
         )
         penalty = self.kl_controller.coefficient * kl
-        rewards = objectives.terminal_reward(own, mask) - penalty
+        rewards = self.spread_rewards(rollout, own, self._unwrapped) - penalty
         metrics = {
             "objective/scores": self._mean(scores),
             "objective/kl": self._mean(kl.sum(1)),
@@ -273,11 +268,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self, context_ids: torch.Tensor, context_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Responses (B, T) of the current policy and their mask."""
-        with unwrap_model_for_generation(
-            self.model,
-            self.accelerator,
-            gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-        ) as policy:
+        with self._unwrapped() as policy:
             return respond(
                 policy.lm,
                 context_ids,
@@ -286,6 +277,13 @@ class SeqGANPPOTrainer(PPOTrainer):
                 max_tokens=self.args.response_length,
                 temperature=self.args.temperature,
             )
+
+    def _unwrapped(self) -> AbstractContextManager[Policy]:
+        return unwrap_model_for_generation(
+            self.model,
+            self.accelerator,
+            gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+        )
 
     def _optimizer_step(
         self,
