@@ -44,7 +44,7 @@ type: $(READY)
 # About 5 minutes a run on 2 cores, 18 runs; those that are finished are not run again.
 bench: $(READY)
 	set -e; for config in demo demo_seq2seq; do for seed in 0 1 2; do \
-	for reward in discriminator constant shuffled; do \
+	for reward in logit constant shuffled; do \
 		run=runs/effect/$$config-$$reward-$$seed; \
 		test -f $$run/report.json || { rm -rf $$run; $(LAUNCH) recipes/seqgan_ppo.py \
 			--config recipes/configs/$$config.yaml --seed $$seed --reward $$reward \

@@ -1,6 +1,6 @@
 """Does the reward do the work? Collects finished runs into a table and a figure.
 
-    for seed in 0 1 2; do for reward in discriminator constant shuffled; do
+    for seed in 0 1 2; do for reward in logit constant shuffled; do
       accelerate launch -q recipes/seqgan_ppo.py --seed $seed --reward $reward \\
           --output_dir runs/effect/causal-$reward-$seed
     done; done
@@ -24,7 +24,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-COLOURS = {"discriminator": "#0072b2", "constant": "#999999", "shuffled": "#d55e00"}
+COLOURS = {
+    "logit": "#0072b2",
+    "probability": "#56b4e9",
+    "log_d": "#009e73",
+    "minus_log_1_minus_d": "#e69f00",
+    "relative": "#cc79a7",
+    "constant": "#999999",
+    "random": "#f0e442",
+    "shuffled": "#d55e00",
+}
 
 
 def read(folder: Path) -> tuple[dict, list[dict]]:

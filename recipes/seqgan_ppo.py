@@ -20,7 +20,6 @@ from rlhf_dialog.evaluation.comparison import compare_generators, publish
 from rlhf_dialog.evaluation.judge import save_judge, train_judge
 from rlhf_dialog.evaluation.suite import TextMonitor
 from rlhf_dialog.parsing import parse_run
-from rlhf_dialog.ppo.rewards import ShuffledReward, constant_reward
 from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
 from rlhf_dialog.runs import UpdateLog, all_values, new_run, versions, write_config
 from rlhf_dialog.stages import (
@@ -31,6 +30,7 @@ from rlhf_dialog.stages import (
     load_script,
     make_discriminator,
     make_generator,
+    make_reward,
     print_held_out,
     save_generator,
     warm_start_generator,
@@ -78,15 +78,10 @@ def main() -> None:
     print_held_out("judge", judge_report)
 
     # Reinforcement learning.
-    reward = {
-        "discriminator": discriminator,
-        "constant": constant_reward,
-        "shuffled": ShuffledReward(discriminator, seed),
-    }[ppo.reward]
     trainer = SeqGANPPOTrainer(
         ppo,
         generator,
-        reward,
+        make_reward(ppo, discriminator, script, generator),
         script.character("generator"),
         context_length=settings.generator.context_length,
         refresher=Refresher(discriminator, pools, settings.discriminator, seed),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from accelerate import PartialState
 from rich.markup import escape
 
 from rlhf_dialog.console import console, is_main_process
@@ -20,6 +21,8 @@ from rlhf_dialog.discriminators.negatives import (
     answers_somebody_else,
     fakes,
 )
+from rlhf_dialog.discriminators.penalties import CopyPenalty, LengthPenalty, RepetitionPenalty
+from rlhf_dialog.discriminators.rewards import TextReward, TextScorer, WeightedSum, named_reward
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.decoding import sample_replies
 from rlhf_dialog.generators.loading import (
@@ -29,10 +32,12 @@ from rlhf_dialog.generators.loading import (
     load_generator,
 )
 from rlhf_dialog.generators.warm_start import MARKER, is_warm_started, warm_start
+from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.settings import DialogueSettings, DiscriminatorSettings, GeneratorSettings
 
 FEWEST_REPLIES = 100  # of the character in the whole script
 FEWEST_IN_SPLIT = 8  # of the character in each of the four splits
+SEEDS_APART = 100_003  # from one process to the next, as in TRL
 
 
 @dataclass
@@ -208,6 +213,32 @@ def discriminator_pools(
         seed=seed,
     )
     return pools | {"generated": fakes("generated", pools["real"], samples)}
+
+
+def make_reward(
+    ppo: SeqGANPPOConfig, scorer: TextScorer, script: Script, generator: Generator
+) -> TextReward:
+    """The reward that the settings name, made of a discriminator's score or another model's.
+
+    The real replies that `relative` compares with are spelt as the generator spells, like those
+    that the discriminator saw. Random generators differ from process to process.
+    """
+    reward = named_reward(
+        ppo.reward,
+        scorer,
+        seed=ppo.seed + SEEDS_APART * PartialState().process_index,
+        real_pairs=[
+            (e.context, generator.round_trip(e.reply, ppo.response_length) or e.reply)
+            for e in script.character("generator")
+        ],
+    )
+    penalties = [
+        (ppo.repetition_penalty_coef, RepetitionPenalty(n=2)),
+        (ppo.copy_penalty_coef, CopyPenalty(n=3)),
+        (ppo.length_penalty_coef, LengthPenalty(ppo.length_penalty_least, ppo.length_penalty_most)),
+    ]
+    chosen = [(weight, penalty) for weight, penalty in penalties if weight]
+    return WeightedSum([(1.0, reward), *chosen]) if chosen else reward
 
 
 def save_generator(generator: Generator, folder: Path, note: dict) -> None:

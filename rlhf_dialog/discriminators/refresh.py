@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import get_constant_schedule_with_warmup
 
+from rlhf_dialog.devices import copy_first_process, first_process_says
 from rlhf_dialog.discriminators.model import Discriminator
 from rlhf_dialog.discriminators.negatives import Pair, ReplayBuffer, fakes, match_lengths
 from rlhf_dialog.discriminators.training import batches, fake_shares, score, split_pools, step
@@ -62,22 +63,25 @@ class Refresher:
 
         Guard rails: above `refresh_ceiling` no step is taken, as a discriminator that is always
         right gives no gradient worth having; below `refresh_floor` the steps are repeated, at most
-        `MOST_ROUNDS` times in all.
+        `MOST_ROUNDS` times in all. On several processes the first one's accuracy decides, and its
+        weights are everybody's afterwards: processes that disagree would wait for each other.
         """
         fresh = self._sample(self.train["real"], self.settings.refresh_samples, sample_replies)
         unseen = self._sample(
             self.held_out["real"], self.settings.refresh_samples // 2, sample_replies
         )
         metrics = self._accuracies(unseen)
-        after = metrics["accuracy"]
+        after = first_process_says(metrics["accuracy"])
         losses: list[float] = []
         if after < self.settings.refresh_ceiling:
             for _ in range(MOST_ROUNDS):
                 losses += self._round(fresh)
-                after = self._accuracies(unseen)["accuracy"]
+                after = first_process_says(self._accuracies(unseen)["accuracy"])
                 if after >= self.settings.refresh_floor:
                     break
             metrics["loss"] = float(np.mean(losses))
+        # All processes took the same steps on the same pairs; this makes sure of the outcome.
+        copy_first_process(self.discriminator.model)
         metrics |= {"accuracy_after": after, "steps": len(losses)}
         self.replay.add(fresh)
         return {f"discriminator/{name}": value for name, value in metrics.items()}

@@ -234,8 +234,13 @@ def sample_responses(
     *,
     max_tokens: int,
     sampling: Sampling | None = None,
+    prefix_ids: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Samples responses, by default from the untruncated distribution at temperature 1.
+
+    Args:
+        prefix_ids: (B, t) first tokens of the responses, unpadded; what follows is sampled and
+            returned.
 
     Returns:
         ids (B, T) int64 with T <= max_tokens, and mask (B, T) bool that holds up to and including
@@ -244,11 +249,18 @@ def sample_responses(
     config = GenerationConfig(**lm.generation_config.to_dict())
     config.update(**(sampling or Sampling()).generation())
     config.update(max_new_tokens=max_tokens, min_length=0, num_beams=1)
-    sequences = lm.generate(
-        input_ids=context_ids, attention_mask=context_mask.long(), generation_config=config
-    )
-    start = 1 if lm.config.is_encoder_decoder else context_ids.shape[1]
-    ids = sequences[:, start:]
+    prefix = context_ids[:, :0] if prefix_ids is None else prefix_ids
+    inputs = {"input_ids": context_ids, "attention_mask": context_mask.long()}
+    if lm.config.is_encoder_decoder:
+        start = torch.full_like(context_ids[:, :1], lm.config.decoder_start_token_id)
+        inputs["decoder_input_ids"] = torch.cat([start, prefix], dim=1)
+        given = 1 + prefix.shape[1]
+    else:
+        inputs["input_ids"] = torch.cat([context_ids, prefix], dim=1)
+        mask = torch.cat([context_mask, torch.ones_like(prefix, dtype=torch.bool)], dim=1)
+        inputs["attention_mask"] = mask.long()
+        given = inputs["input_ids"].shape[1]
+    ids = lm.generate(**inputs, generation_config=config)[:, given:]
     return ids, mask_after_eos(ids, config.eos_token_id)
 
 

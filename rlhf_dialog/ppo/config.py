@@ -12,7 +12,17 @@ from trl.experimental.ppo import PPOConfig
 
 from rlhf_dialog.errors import UserError
 
-REWARDS = ("discriminator", "constant", "shuffled")
+# The first five are made of the discriminator's score, the others are controls.
+REWARDS = (
+    "logit",
+    "probability",
+    "log_d",
+    "minus_log_1_minus_d",
+    "relative",
+    "constant",
+    "random",
+    "shuffled",
+)
 
 # Inherited fields that are acted upon, and by whom. Every other inherited field has to keep its
 # default: an option that is silently ignored is worse than one that is missing.
@@ -60,6 +70,8 @@ POSSIBLE = {
     "stop_token": ("eos", None),
     "kl_estimator": ("k1", "k3"),
     "critic": ("value_head", "separate"),
+    "reward": REWARDS,
+    "reward_granularity": ("final", "prefix", "rollout"),
 }
 
 
@@ -147,8 +159,43 @@ class SeqGANPPOConfig(PPOConfig):
     )
 
     reward: str = field(
-        default="discriminator",
-        metadata={"help": "discriminator, or one of the controls: constant, shuffled."},
+        default="logit",
+        metadata={
+            "help": "Made of the discriminator's score s: logit (s), probability, log_d, "
+            "minus_log_1_minus_d, relative (to the real reply); or a control: constant, random, "
+            "shuffled."
+        },
+    )
+    repetition_penalty_coef: float = field(
+        default=0.0,
+        metadata={"help": "Reward lost by a reply that only repeats its own 2-grams; 0: off."},
+    )
+    copy_penalty_coef: float = field(
+        default=0.0,
+        metadata={"help": "Reward lost by a reply all of whose 3-grams stand in the context."},
+    )
+    length_penalty_coef: float = field(
+        default=0.0,
+        metadata={"help": "Reward lost by a reply far outside the band of lengths; 0: off."},
+    )
+    length_penalty_least: int = field(
+        default=3, metadata={"help": "Shortest reply within the band, in words."}
+    )
+    length_penalty_most: int = field(
+        default=30, metadata={"help": "Longest reply within the band, in words."}
+    )
+    reward_granularity: str = field(
+        default="final",
+        metadata={
+            "help": "final: one score at the end; prefix: differences of the scores of prefixes; "
+            "rollout: of the mean scores of completions of prefixes (SeqGAN)."
+        },
+    )
+    reward_positions: int = field(
+        default=3, metadata={"help": "Prefixes of a reply that are scored, for prefix and rollout."}
+    )
+    rollouts_per_prefix: int = field(
+        default=4, metadata={"help": "Completions sampled of each prefix, for rollout."}
     )
     reward_clip: float | None = field(
         default=4.0,
@@ -236,9 +283,14 @@ class SeqGANPPOConfig(PPOConfig):
             ignored = f.name in inherited and f.name not in ACTED_UPON
             if f.name in FOLLOWS and FOLLOWS[f.name](self):
                 continue
-            if (ignored and value != _default(f)) or value not in POSSIBLE.get(f.name, (value,)):
+            if ignored and value != _default(f):
                 raise UserError(
                     f"{f.name}: {value} is not supported by this trainer; leave it out."
+                )
+            possible = POSSIBLE.get(f.name, (value,))
+            if value not in possible:
+                raise UserError(
+                    f"{f.name}: {value!r} is not one of {', '.join(map(str, possible))}."
                 )
         if str(_plain(self.lr_scheduler_type)) in ("reduce_lr_on_plateau", "greedy"):
             raise UserError(
@@ -249,8 +301,11 @@ class SeqGANPPOConfig(PPOConfig):
             raise UserError("mixed_precision: only bf16 is supported; launch with 'no' or 'bf16'.")
 
     def _check_own(self) -> None:
-        if self.reward not in REWARDS:
-            raise UserError(f"reward: {self.reward!r} is not one of {', '.join(REWARDS)}.")
+        if not 1 <= self.length_penalty_least <= self.length_penalty_most:
+            raise UserError(
+                f"length_penalty_least: {self.length_penalty_least} must be from 1 to "
+                f"length_penalty_most, {self.length_penalty_most}."
+            )
         if self.response_length < 2:
             raise UserError("response_length: a reply needs at least 2 tokens, one word and EOS.")
         if self.stop_token is None and self.stop_token_id is None:
@@ -279,11 +334,13 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = (
     "kl_coef vf_coef entropy_coef top_k min_reply_tokens short_reply_penalty supervised_coef "
-    "supervised_coef_final length_residual_window max_grad_norm eval_samples_shown"
+    "supervised_coef_final length_residual_window max_grad_norm eval_samples_shown "
+    "repetition_penalty_coef copy_penalty_coef length_penalty_coef"
 )
 _COUNTS = (
     "num_mini_batches num_ppo_epochs per_device_train_batch_size gradient_accumulation_steps "
-    "per_device_eval_batch_size local_rollout_forward_batch_size"
+    "per_device_eval_batch_size local_rollout_forward_batch_size reward_positions "
+    "rollouts_per_prefix"
 )
 
 

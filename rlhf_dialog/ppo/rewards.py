@@ -1,42 +1,23 @@
 """From the score of a text to a number that PPO can use; and the controller of the KL penalty.
 
-A reward is any callable `(contexts, replies) -> FloatTensor[B]`: `contexts` is a list of lists of
-turns (oldest first), `replies` a list of texts. A `Discriminator` is one.
+The rewards themselves, on text, are in `rlhf_dialog.discriminators.rewards`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from rlhf_dialog.discriminators.rewards import TextScorer
 from rlhf_dialog.errors import UserError
-
-TextReward = Callable[[Sequence[Sequence[str]], Sequence[str]], torch.Tensor]
-
-
-def constant_reward(contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> torch.Tensor:
-    """The control of SeqGAN's critics: what happens to a generator that learns nothing (B,)."""
-    return torch.zeros(len(replies))
-
-
-class ShuffledReward:
-    """The control that keeps a reward's distribution and takes its meaning away."""
-
-    def __init__(self, reward: TextReward, seed: int) -> None:
-        self.reward = reward
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def __call__(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> torch.Tensor:
-        scores = self.reward(contexts, replies)
-        return scores[torch.randperm(len(scores), generator=self.generator)]
 
 
 def score_texts(
-    reward: TextReward, contexts: Sequence[Sequence[str]], replies: Sequence[str]
+    reward: TextScorer, contexts: Sequence[Sequence[str]], replies: Sequence[str]
 ) -> torch.Tensor:
     """Scores (B,) float32 as the reward gives them.
 
@@ -90,17 +71,23 @@ class LengthResidual:
 
     def __init__(self, window: int) -> None:
         self.history: deque[tuple[float, float]] = deque(maxlen=window)
+        self.slope, self.centre = 0.0, 0.0  # of the last batch
 
     def __call__(self, scores: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """`scores` (B,) and lengths `tokens` (B,), at least 1, of all ranks -> residuals (B,)."""
         logs = tokens.double().log().cpu().numpy()
-        logs = logs - logs.mean()
+        self.centre = float(logs.mean())
+        logs = logs - self.centre
         centred = (scores - scores.mean()).tolist()
         self.history.extend(zip(logs.tolist(), centred, strict=True))
         x, y = np.array(self.history).T
-        slope = float(x @ y / (x @ x)) if x.std() > 1e-6 else 0.0
-        effect = slope * logs
-        return scores - torch.tensor(effect, dtype=scores.dtype, device=scores.device)
+        self.slope = float(x @ y / (x @ x)) if x.std() > 1e-6 else 0.0
+        return self.subtract(scores, tokens)
+
+    def subtract(self, scores: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Residuals (B,) of further replies by the line of the last batch; nothing is fitted."""
+        effect = self.slope * (tokens.double().log() - self.centre)
+        return scores - effect.to(scores)
 
 
 class RewardNormalizer:
@@ -118,8 +105,46 @@ class RewardNormalizer:
         self.m2 += m2 + delta**2 * self.count * count / total
         self.mean += delta * count / total
         self.count = total
-        std = math.sqrt(self.m2 / max(1.0, total - 1))
+        return self.normalize(scores)
+
+    def normalize(self, scores: torch.Tensor) -> torch.Tensor:
+        """Normalises further scores (B,) by the statistics as they are."""
+        std = math.sqrt(self.m2 / max(1.0, self.count - 1))
         return (scores - self.mean) / (std + 1e-6)
+
+
+class ScoreShaper:
+    """Scores as PPO takes them: without what length explains, normalised, clipped.
+
+    Args:
+        window: of the length effect, in replies; 0 leaves it in.
+        normalize: to mean 0 and deviation 1 of the run so far.
+        clip: to ± this; None: not.
+    """
+
+    def __init__(self, window: int, normalize: bool, clip: float | None) -> None:
+        self.length_residual = LengthResidual(window) if window else None
+        self.normalizer = RewardNormalizer() if normalize else None
+        self.clip = clip
+
+    def __call__(self, scores: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Takes in `scores` (B,) and lengths `tokens` (B,) of all ranks, and shapes them."""
+        if self.length_residual is not None:
+            scores = self.length_residual(scores, tokens)
+        if self.normalizer is not None:
+            scores = self.normalizer(scores)
+        return self._clipped(scores)
+
+    def further(self, scores: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Shapes further scores (B,) by the statistics as they are; nothing is taken in."""
+        if self.length_residual is not None:
+            scores = self.length_residual.subtract(scores, tokens)
+        if self.normalizer is not None:
+            scores = self.normalizer.normalize(scores)
+        return self._clipped(scores)
+
+    def _clipped(self, scores: torch.Tensor) -> torch.Tensor:
+        return scores if self.clip is None else scores.clamp(-self.clip, self.clip)
 
 
 class AdaptiveKLController:

@@ -75,11 +75,19 @@ def respond(
     chunk: int,
     max_tokens: int,
     sampling: Sampling,
+    prefix_ids: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Responses (B, T) and their mask, sampled `chunk` rows at a time, padded to one length."""
+    """Responses (B, T) and their mask, sampled `chunk` rows at a time, padded to one length.
+
+    With `prefix_ids` (B, t), what follows after these first tokens of the responses.
+    """
+    prefix_ids = context_ids[:, :0] if prefix_ids is None else prefix_ids
     rows: list[list[int]] = []
-    for ids, mask in zip(context_ids.split(chunk), context_mask.split(chunk), strict=True):
-        responses, real = sample_responses(lm, ids, mask, max_tokens=max_tokens, sampling=sampling)
+    inputs = (context_ids, context_mask, prefix_ids)
+    for ids, mask, prefix in zip(*(x.split(chunk) for x in inputs), strict=True):
+        responses, real = sample_responses(
+            lm, ids, mask, max_tokens=max_tokens, sampling=sampling, prefix_ids=prefix
+        )
         rows += [row[keep].tolist() for row, keep in zip(responses, real, strict=True)]
     reply_ids, reply_mask = pad_ids(rows, lm.config.pad_token_id)
     return reply_ids.to(context_ids.device), reply_mask.to(context_ids.device)

@@ -16,7 +16,8 @@ One update: sample -> score -> reward -> advantages -> update -> refresh -> log 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -31,6 +32,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.refresh import Refresher
+from rlhf_dialog.discriminators.rewards import TextScorer
 from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator, check_lengths
 from rlhf_dialog.generators.policy import Policy, disable_dropout
@@ -38,12 +40,11 @@ from rlhf_dialog.generators.prompts import encode_context, pad_prompts
 from rlhf_dialog.ppo import objectives
 from rlhf_dialog.ppo.anchor import SupervisedAnchor, demonstrate, linear_schedule
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
+from rlhf_dialog.ppo.granularity import RewardSpreader
 from rlhf_dialog.ppo.networks import build_policy, build_reference, precision, reference_policy
 from rlhf_dialog.ppo.rewards import (
     AdaptiveKLController,
-    LengthResidual,
-    RewardNormalizer,
-    TextReward,
+    ScoreShaper,
     ending_penalties,
     score_texts,
 )
@@ -85,7 +86,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self,
         args: SeqGANPPOConfig,
         generator: Generator,
-        reward: TextReward,
+        reward: TextScorer,
         train_examples: Sequence[Example],
         *,
         context_length: int,
@@ -127,8 +128,10 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.anchor = SupervisedAnchor(
             args, generator, supervised_examples, context_length, self.stop_token_id
         )
-        self.length_residual = LengthResidual(args.length_residual_window)
-        self.normalizer = RewardNormalizer()
+        self.shape_scores = ScoreShaper(
+            args.length_residual_window, args.normalize_scores, args.reward_clip
+        )
+        self.spread_rewards = RewardSpreader(args, generator, reward, self.shape_scores)
         self.kl_controller = AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
@@ -225,15 +228,10 @@ class SeqGANPPOTrainer(PPOTrainer):
     def compute_rewards(
         self, rollout: Rollout, scores: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Per-token rewards (B, T): -β·KL at every token, and the shaped score on the last one."""
+        """Per-token rewards (B, T): -β·KL at every token, and the shaped score by granularity."""
         args, mask = self.args, rollout.reply_mask
         everyone = self.accelerator.gather(scores)
-        lengths = self.accelerator.gather(mask.sum(1))
-        if args.length_residual_window:
-            everyone = self.length_residual(everyone, lengths)
-        shaped = self.normalizer(everyone) if args.normalize_scores else everyone
-        if args.reward_clip is not None:
-            shaped = shaped.clamp(-args.reward_clip, args.reward_clip)
+        shaped = self.shape_scores(everyone, self.accelerator.gather(mask.sum(1)))
         own = shaped.view(args.world_size, -1)[self.accelerator.process_index]
         own = own - ending_penalties(
             rollout.ended(self.stop_token_id),
@@ -247,7 +245,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         )
         kl[: rollout.demonstrations] = 0  # nobody sampled these: they are no estimate of the KL
         penalty = self.kl_controller.coefficient * kl
-        rewards = objectives.terminal_reward(own, mask) - penalty
+        rewards = self.spread_rewards(rollout, own, self._unwrapped) - penalty
         sampled = rollout.sampled
         metrics = {
             "objective/scores": self._mean(scores[sampled]),
@@ -344,14 +342,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self, context_ids: torch.Tensor, context_mask: torch.Tensor, chunk: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Responses (B, T) of the current policy and their mask."""
-        with (
-            unwrap_model_for_generation(
-                self.model,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-            ) as policy,
-            self.accelerator.autocast(),  # the precision of training (defect 17)
-        ):
+        with self._unwrapped() as policy:
             return respond(
                 policy.lm,
                 context_ids,
@@ -360,6 +351,19 @@ class SeqGANPPOTrainer(PPOTrainer):
                 max_tokens=self.args.response_length,
                 sampling=policy.sampling,
             )
+
+    @contextmanager
+    def _unwrapped(self) -> Iterator[Policy]:
+        """The policy for generation, in the precision of training (defect 17)."""
+        with (
+            unwrap_model_for_generation(
+                self.model,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+            ) as policy,
+            self.accelerator.autocast(),
+        ):
+            yield policy
 
     def _describe(self, rollout: Rollout, returns: torch.Tensor) -> dict[str, float]:
         """Metrics of the rollout itself, over the replies of all ranks."""

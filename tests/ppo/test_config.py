@@ -7,7 +7,12 @@ from rlhf_dialog.ppo.config import SeqGANPPOConfig
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"reward": "random"}, "reward: 'random' is not one of discriminator, constant, shuffled"),
+        ({"reward": "praise"}, "reward: 'praise' is not one of logit, .*, random, shuffled"),
+        ({"reward_granularity": "word"}, "reward_granularity: 'word' is not one of final, prefix"),
+        ({"copy_penalty_coef": -1.0}, r"copy_penalty_coef: -1\.0 must not be below 0"),
+        ({"reward_positions": 0}, "reward_positions: 0 must be at least 1"),
+        ({"rollouts_per_prefix": 0}, "rollouts_per_prefix: 0 must be at least 1"),
+        ({"length_penalty_least": 9, "length_penalty_most": 8}, "length_penalty_least: 9 must be"),
         ({"response_length": 1}, "response_length: a reply needs at least 2 tokens"),
         ({"temperature": 0.0}, r"temperature: 0\.0 must be above 0"),
         ({"kl_target": 0.0}, r"kl_target: 0\.0 must be above 0"),
@@ -15,7 +20,7 @@ from rlhf_dialog.ppo.config import SeqGANPPOConfig
         ({"reward_clip": -1.0}, r"reward_clip: -1\.0 must be above 0"),
         ({"supervised_batch_size": 0}, "supervised_batch_size: 0 must be above 0"),
         ({"stop_token": None}, "stop_token: none would never let a reply end"),
-        ({"stop_token": "dot"}, "stop_token: dot is not supported"),
+        ({"stop_token": "dot"}, "stop_token: .dot. is not one of"),
         ({"top_p": 0.0}, r"top_p: 0\.0 must be above 0 and at most 1"),
         ({"top_k": -1}, "top_k: -1 must not be below 0"),
         ({"cliprange_value": 0.0}, r"cliprange_value: 0\.0 must be above 0"),

@@ -1,0 +1,36 @@
+"""Words of a text in any script: what n-grams are made of and lengths are counted in."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+import regex
+
+# In this order: one character of a script written without spaces (else a Japanese sentence would be
+# a single word); a word, whose inner apostrophe belongs to it; any other visible character. The
+# metric distinct_n, a module that stands alone, has the same pattern; a test holds them together.
+_TOKENS = regex.compile(
+    r"(?=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])\X"
+    r"|[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*"
+    r"|(?=\S)\X"
+)
+
+
+def tokenize(text: str) -> list[str]:
+    """Words and punctuation marks in lower case, accents composed (NFC).
+
+    `don't` is one word; Korean is divided at its spaces, and scripts without spaces give one token
+    a character.
+    """
+    return _TOKENS.findall(unicodedata.normalize("NFC", text).lower())
+
+
+def count_words(text: str) -> int:
+    """Tokens that are not punctuation."""
+    return sum(any(character.isalnum() for character in token) for token in tokenize(text))
+
+
+def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    """The n-grams of a token sequence in order: max(0, len(tokens) - n + 1) tuples."""
+    return (tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))

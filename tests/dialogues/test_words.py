@@ -1,0 +1,19 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_dialog.dialogues import words
+from rlhf_dialog.evaluation.metrics.distinct_n import distinct_n
+
+
+@given(st.text() | st.text("don't, 네はい茶é!  ’a"))
+def test_the_metric_that_stands_alone_divides_texts_alike(text):
+    tokens = words.tokenize(text)
+    assert tokens == distinct_n.tokens(text, "words")
+    for n in (1, 2, 3):
+        assert list(words.ngrams(tokens, n)) == list(distinct_n.ngrams(tokens, n))
+
+
+def test_words_are_counted_without_punctuation():
+    assert words.count_words("Don't — say: 네, 좋아요 !") == 4
+    assert words.count_words("お茶。") == 2
+    assert words.count_words("... ?!") == 0
