@@ -58,8 +58,9 @@ def test_the_command_line_wins_over_the_file(tmp_path):
         "label_smoothing: 0.5",
         "bootstrap_resamples: 0",
         "samples_per_context: 0",
-        "bf16: true",
-        "activation_checkpointing: true",
+        "fp16: true",
+        "top_p: 0.5",
+        "save_strategy: steps",
         "batch_size: 8",
     ],
 )
@@ -72,7 +73,7 @@ def test_a_value_that_cannot_work_is_named(tmp_path, text):
 
 
 def test_mixed_precision_of_the_launcher_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(UserError, match="mixed_precision"):
         read(tmp_path, "seed: 1\n")
 

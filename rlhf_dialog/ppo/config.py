@@ -56,10 +56,12 @@ ACTED_UPON: dict[str, str] = {
     for name in names.split()
 }
 
-# What TrainingArguments make of other fields: it comes back when a configuration is read again.
+# What TrainingArguments or a parser make of a default or of other fields: it asks for nothing, and
+# comes back when a configuration is read again.
 FOLLOWS: dict[str, Callable[[Any], bool]] = {
+    "include_num_input_tokens_seen": lambda args: args.include_num_input_tokens_seen is False,
     "do_eval": lambda args: _plain(args.eval_strategy) != "no",
-    "debug": lambda args: args.debug == [],
+    "debug": lambda args: not args.debug,
     "dataloader_pin_memory": lambda args: args.use_cpu,
 }
 
