@@ -21,12 +21,15 @@ import random
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix, vstack
+from sklearn.base import TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, StandardScaler
 
 from rlhf_dialog.discriminators.negatives import Pair
@@ -54,14 +57,12 @@ def letter_shapes(reply: str) -> str:
 
 
 def _length() -> Pipeline:
-    return make_pipeline(
-        FunctionTransformer(_lengths), PolynomialFeatures(2), StandardScaler(), _regression(1.0)
-    )
+    return make_pipeline(FunctionTransformer(_lengths), PolynomialFeatures(2), StandardScaler())
 
 
-def _casing_and_punctuation() -> Pipeline:
+def _casing_and_punctuation() -> TfidfVectorizer:
     # The marks tell how a reply begins and ends, as in "^Aa" and "!$".
-    grams = TfidfVectorizer(
+    return TfidfVectorizer(
         analyzer="char",
         ngram_range=(1, 3),
         lowercase=False,
@@ -69,24 +70,19 @@ def _casing_and_punctuation() -> Pipeline:
         sublinear_tf=True,
         max_features=MOST_FEATURES,
     )
-    return make_pipeline(grams, _regression(10.0))
 
 
-def _bag_of_words() -> Pipeline:
+def _bag_of_words() -> FeatureUnion:
     shared = {"sublinear_tf": True, "max_features": MOST_FEATURES}
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", **shared)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), **shared)
-    return make_pipeline(make_union(words, characters), _regression(10.0))
+    return make_union(words, TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), **shared))
 
 
-def _regression(inverse_penalty: float) -> LogisticRegression:
-    return LogisticRegression(C=inverse_penalty, solver="liblinear", class_weight="balanced")
-
-
-SHORTCUTS: dict[str, Callable[[], Pipeline]] = {
-    "length": _length,
-    "casing_punctuation": _casing_and_punctuation,
-    "bag_of_words": _bag_of_words,
+# name -> (what it sees of a reply, inverse penalty of its logistic regression)
+SHORTCUTS: dict[str, tuple[Callable[[], TransformerMixin], float]] = {
+    "length": (_length, 1.0),
+    "casing_punctuation": (_casing_and_punctuation, 10.0),
+    "bag_of_words": (_bag_of_words, 10.0),
 }
 
 
@@ -95,41 +91,57 @@ def shortcut_report(
 ) -> dict[str, dict[str, float]]:
     """Held-out AUC of each shortcut, on the split that `pretrain` makes of the same arguments.
 
-    Each kind of fake has a fit of its own, so that a shortcut is as good as it can be; `all` is one
-    fit to all kinds by their shares, as the discriminator's is.
+    Each kind of fake has a regression of its own, so that a shortcut is as good as it can be; `all`
+    is one on all kinds by their shares, as the discriminator is.
 
     Returns:
         shortcut -> kind of fake, or `all` -> area under the ROC curve.
     """
     train, held_out = split_pools(pools, random.Random(seed), lengths=settings.match_lengths)
-    shares = fake_shares(settings)
     kinds = [k for k in held_out if k != "real" and train.get(k) and held_out[k]]
+    shares = {kind: fake_shares(settings).get(kind, 0.0) for kind in kinds}
+    replies = {
+        side: {kind: [pair.reply for pair in pool[kind]] for kind in ("real", *kinds)}
+        for side, pool in (("train", train), ("held_out", held_out))
+    }
     report: dict[str, dict[str, float]] = {}
-    for name, make in SHORTCUTS.items():
-        report[name] = {kind: _fit(make(), train, {kind: 1.0}, held_out)[kind] for kind in kinds}
-        wanted = {kind: shares.get(kind, 0.0) for kind in kinds}
-        report[name]["all"] = mixed_auc(_fit(make(), train, wanted, held_out), wanted)
+    for name, (make, inverse_penalty) in SHORTCUTS.items():
+        features = make().fit([reply for pool in replies["train"].values() for reply in pool])
+        seen = {
+            side: {kind: features.transform(pool) for kind, pool in pools_of.items()}
+            for side, pools_of in replies.items()
+        }
+
+        def fit(wanted: Mapping[str, float], seen=seen, penalty=inverse_penalty):
+            return _held_out_aucs(seen["train"], wanted, seen["held_out"], penalty)
+
+        report[name] = {kind: fit({kind: 1.0})[kind] for kind in kinds}
+        report[name]["all"] = mixed_auc(fit(shares), shares)
     return report
 
 
-def _fit(
-    shortcut: Pipeline,
-    train: Mapping[str, Sequence[Pair]],
+def _held_out_aucs(
+    train: Mapping[str, Any],
     shares: Mapping[str, float],
-    held_out: Mapping[str, Sequence[Pair]],
+    held_out: Mapping[str, Any],
+    inverse_penalty: float,
 ) -> dict[str, float]:
-    """Fits reals against fakes weighted by `shares`; the held-out AUC of each of these kinds."""
+    """The AUC of each kind in `shares`, of a regression of reals on fakes weighted by them.
+
+    Args:
+        train, held_out: features (N, F) of "real" and of each kind, dense or sparse.
+    """
     kinds = [kind for kind, share in shares.items() if share]
-    replies = [pair.reply for kind in ("real", *kinds) for pair in train[kind]]
-    labels = [pair.is_real for kind in ("real", *kinds) for pair in train[kind]]
-    weights = [1.0] * len(train["real"])
-    for kind in kinds:
-        weights += [shares[kind] * len(train["real"]) / len(train[kind])] * len(train[kind])
-    shortcut.fit(replies, labels, logisticregression__sample_weight=np.array(weights))
-    reals = shortcut.decision_function([pair.reply for pair in held_out["real"]])
+    counts = [train[kind].shape[0] for kind in ("real", *kinds)]
+    total = sum(shares[kind] for kind in kinds)  # half of the weight is real, half fake
+    weights = [1.0, *(shares[k] / total * counts[0] / train[k].shape[0] for k in kinds)]
+    rows = vstack([csr_matrix(train[kind]) for kind in ("real", *kinds)])
+    regression = LogisticRegression(C=inverse_penalty, solver="liblinear")
+    regression.fit(rows, np.arange(sum(counts)) < counts[0], np.repeat(weights, counts))
+    reals = regression.decision_function(held_out["real"])
     aucs = {}
     for kind in kinds:
-        scores = shortcut.decision_function([pair.reply for pair in held_out[kind]])
-        truth = np.r_[np.ones(len(reals)), np.zeros(len(scores))]
-        aucs[kind] = float(roc_auc_score(truth, np.r_[reals, scores]))
+        fakes = regression.decision_function(held_out[kind])
+        truth = np.r_[np.ones(len(reals)), np.zeros(len(fakes))]
+        aucs[kind] = float(roc_auc_score(truth, np.r_[reals, fakes]))
     return aucs
