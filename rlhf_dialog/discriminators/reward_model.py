@@ -12,8 +12,9 @@ without, but with a separator token    the pair (context, reply): BERT-style enc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jinja2 import TemplateError
@@ -30,10 +31,17 @@ from rlhf_dialog.devices import own_device
 from rlhf_dialog.discriminators.model import SCORING_BATCH, load_discriminator
 from rlhf_dialog.errors import UserError, cannot_load
 
-# (contexts, replies) -> scores (B,) float32 on the CPU
-RewardModel = Callable[[Sequence[Sequence[str]], Sequence[str]], torch.Tensor]
-
 MOST_TOKENS = 512  # of a pair or conversation, where nobody says how many
+
+
+class RewardModel(Protocol):
+    """(contexts, replies) -> scores (B,) float32 on the CPU; reads at most `max_tokens` of each."""
+
+    max_tokens: int
+
+    def __call__(
+        self, contexts: Sequence[Sequence[str]], replies: Sequence[str]
+    ) -> torch.Tensor: ...
 
 
 @dataclass
