@@ -4,8 +4,9 @@
         --output_dir runs/discriminator
 
 Its fakes are samples of the generator, other characters' replies, real replies under wrong
-contexts and broken replies. Writes the folder `discriminator`, and the held-out figures in
-held_out.json. Without --generator one is made and warm-started first.
+contexts and broken replies. Writes the folder `discriminator`, and in held_out.json the held-out
+figures beside those of shortcuts that see only length, casing and punctuation, or a bag of words.
+Without --generator one is made and warm-started first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from transformers import set_seed
 
 from rlhf_dialog.console import console, is_main_process, run_recipe
+from rlhf_dialog.discriminators.shortcuts import shortcut_report
 from rlhf_dialog.discriminators.training import pretrain
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.runs import all_values, new_run, write_config
@@ -55,10 +57,12 @@ def main() -> None:
     held_out = pretrain(
         discriminator, pools, settings.discriminator, seed=seed, description="discriminator"
     )
-    print_held_out("discriminator", held_out)
+    shortcuts = shortcut_report(pools, settings.discriminator, seed=seed)
+    print_held_out("discriminator", held_out, shortcuts)
     if is_main_process():
         discriminator.save(run / "discriminator")
-        (run / "held_out.json").write_text(json.dumps(held_out, indent=2) + "\n", encoding="utf-8")
+        figures = json.dumps(held_out | {"shortcuts": shortcuts}, indent=2)
+        (run / "held_out.json").write_text(figures + "\n", encoding="utf-8")
     console.print(f"The discriminator: {run / 'discriminator'}")
 
 

@@ -44,12 +44,8 @@ def new_run(folder: str | Path) -> Path:
     path = Path(folder)
     if not is_main_process():
         return path
+    refuse_used(path)
     try:
-        if path.is_dir() and any(path.iterdir()):
-            raise UserError(
-                f"--output_dir {path}: already holds a run or other files; give a new folder, or "
-                "remove this one first."
-            )
         path.mkdir(parents=True, exist_ok=True)
         (path / "config.yaml").touch()
     except OSError as error:
@@ -57,6 +53,22 @@ def new_run(folder: str | Path) -> Path:
             f"--output_dir {path}: cannot be written to ({error.strerror}); give another folder."
         ) from error
     return path
+
+
+def refuse_used(folder: str | Path) -> None:
+    """Raises UserError where the folder holds something already; nothing is created."""
+    path = Path(folder)
+    try:
+        used = path.is_dir() and any(path.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"--output_dir {path}: cannot be read ({error.strerror}); give another folder."
+        ) from error
+    if used:
+        raise UserError(
+            f"--output_dir {path}: already holds a run or other files; give a new folder, or "
+            "remove this one first."
+        )
 
 
 def versions() -> dict[str, str]:

@@ -170,3 +170,30 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "samples_per_context", "bootstrap_resamples")
+
+
+@dataclass
+class RewardEvaluationSettings:
+    """A reward model on labelled replies."""
+
+    reward_model: str | None = _help(
+        None, "Hub id or folder of any sequence classifier with one logit."
+    )
+    data: str | None = _help(
+        None, "JSON lines of labelled replies or preference pairs (docs/evaluate_reward.md)."
+    )
+    judge: str | None = _help(
+        None, "Hub id or folder of a second model to compare the scores with."
+    )
+    output_dir: str = _help("runs/reward", "A new folder for the report.")
+    seed: int = _help(0, "Of the bootstrap, the shuffled words and the replies that are edited.")
+    bootstrap_resamples: int = _help(1000, "Resamples for the 95 % intervals.")
+    max_tokens: int | None = _help(
+        None, "Longest pair or conversation, in tokens; default: what the model takes, at most 512."
+    )
+
+    def __post_init__(self) -> None:
+        _at_least(self, 100, "bootstrap_resamples")
+        _at_least(self, 0, "seed")
+        if self.max_tokens is not None:
+            _at_least(self, 16, "max_tokens")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 from rich.markup import escape
+from rich.table import Table
 
 from rlhf_dialog.console import console, is_main_process
 from rlhf_dialog.dialogues.examples import make_examples, require_character
@@ -259,7 +260,29 @@ def describe_script(script: Script) -> None:
     )
 
 
-def print_held_out(name: str, report: Mapping[str, float]) -> None:
-    """One line: the area under the ROC curve of real replies against each kind of fake."""
-    figures = ", ".join(f"{k[4:]} {v:.2f}" for k, v in report.items() if k.startswith("auc/"))
-    console.print(f"{name}: held-out AUC against {figures}")
+def print_held_out(
+    name: str,
+    report: Mapping[str, float],
+    shortcuts: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """The area under the ROC curve of real replies against each kind of fake, held out.
+
+    One line; with `shortcuts` (`shortcut_report`) a table that sets theirs beside it.
+    """
+    aucs = {key.removeprefix("auc/"): v for key, v in report.items() if key.startswith("auc/")}
+    if shortcuts is None:
+        figures = ", ".join(f"{kind} {value:.2f}" for kind, value in aucs.items())
+        console.print(f"{name}: held-out AUC against {figures}")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    columns = ("real replies against", name, *(key.replace("_", ", ", 1) for key in shortcuts))
+    for place, heading in enumerate(columns):
+        table.add_column(
+            heading.replace("bag, of_words", "bag of words"), justify="right" if place else "left"
+        )
+    for kind, value in aucs.items():
+        others = (f"{of.get(kind, float('nan')):.2f}" for of in shortcuts.values())
+        label = "all of these, by their shares" if kind == "all" else kind.replace("_", " ")
+        table.add_row(label, f"{value:.2f}", *others)
+    console.print("held-out AUC beside what shortcuts reach on the reply alone:")
+    console.print(table)

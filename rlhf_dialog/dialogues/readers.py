@@ -50,11 +50,11 @@ def read_jsonl(path: str | Path) -> Iterator[Dialogue]:
     """
     line_of_id: dict[str, int] = {}
     kept = 0
-    for number, line in _numbered_lines(path):
+    for number, line in numbered_lines(path):
         if not line.strip():
             continue
         try:
-            record = _parsed_object(line)
+            record = parsed_object(line)
             dialogue = _dialogue_from(record, default_id=f"line-{number:06d}")
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
@@ -87,7 +87,7 @@ def read_transcript(path: str | Path) -> Iterator[Dialogue]:
     """
     stem = Path(path).stem
     scenes: list[list[tuple[str, str]]] = [[]]
-    for _, line in _numbered_lines(path):
+    for _, line in numbered_lines(path):
         if not line.strip():
             continue
         if is_scene_heading(line):
@@ -116,7 +116,7 @@ def read_transcript(path: str | Path) -> Iterator[Dialogue]:
         )
 
 
-def _numbered_lines(path: str | Path) -> list[tuple[int, str]]:
+def numbered_lines(path: str | Path, holds: str = "dialogues") -> list[tuple[int, str]]:
     """Lines with their numbers, from 1. A mark of byte order is dropped, all line ends are known.
 
     Not `str.splitlines`: JSON strings may hold U+2028 and its like unescaped.
@@ -139,11 +139,12 @@ def _numbered_lines(path: str | Path) -> list[tuple[int, str]]:
             "save the file with the encoding UTF-8"
         ) from None
     if not content.strip():
-        raise UserError(f"{path}: the file is empty; give one that holds dialogues")
+        raise UserError(f"{path}: the file is empty; give one that holds {holds}")
     return list(enumerate(re.split(r"\r\n|\r|\n", content), start=1))
 
 
-def _parsed_object(line: str) -> dict[str, object]:
+def parsed_object(line: str, form: str = '{"turns": [...]}') -> dict[str, object]:
+    """The JSON object of one line; `form` is what a line should look like, for errors."""
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
@@ -156,7 +157,7 @@ def _parsed_object(line: str) -> dict[str, object]:
     if not isinstance(record, dict):
         raise UserError(
             f"a JSON value of type {type(record).__name__} instead of an object; "
-            'write {"turns": [...]} on each line'
+            f"write {form} on each line"
         )
     return record
 

@@ -43,14 +43,15 @@ class Discriminator:
     def __call__(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> torch.Tensor:
         """Logits (B,) float32 on the CPU, in the order given; batches are sorted by length."""
         self.model.eval()
-        order = sorted(
-            range(len(replies)), key=lambda i: len(replies[i]) + sum(map(len, contexts[i]))
-        )
+        if not replies:
+            return torch.empty(0)
+        rows = self._tokenize(contexts, replies)
+        order = sorted(range(len(replies)), key=lambda i: len(rows["input_ids"][i]))
         scores = torch.empty(len(replies))
         for start in range(0, len(order), SCORING_BATCH):
-            rows = order[start : start + SCORING_BATCH]
-            batch = self.encode([contexts[i] for i in rows], [replies[i] for i in rows])
-            scores[rows] = self.logits(batch).float().cpu()
+            chosen = order[start : start + SCORING_BATCH]
+            batch = {name: [ids[i] for i in chosen] for name, ids in rows.items()}
+            scores[chosen] = self.logits(self._padded(batch)).float().cpu()
         return scores
 
     def encode(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> dict:
@@ -59,18 +60,7 @@ class Discriminator:
         A reply longer than two thirds of `max_tokens` loses its end: it is then long enough to
         be judged, and some context has to remain.
         """
-        room = self.max_tokens * 2 // 3
-        separator = f" {self.tokenizer.sep_token} "
-        trimmed = [self._trim(reply, room) for reply in replies]
-        batch = self.tokenizer(
-            [separator.join(context) for context in contexts],
-            trimmed,
-            truncation="only_first",
-            max_length=self.max_tokens,
-            padding=True,
-            return_tensors="pt",
-        )
-        return {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+        return self._padded(self._tokenize(contexts, replies))
 
     def logits(self, batch: dict) -> torch.Tensor:
         """Logits (B,) of an encoded batch, with gradients where they are on."""
@@ -80,11 +70,34 @@ class Discriminator:
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def _trim(self, reply: str, room: int) -> str:
-        if len(reply) <= room:  # no tokenizer makes more tokens than there are characters
-            return reply
-        ids = self.tokenizer(reply, add_special_tokens=False, verbose=False)["input_ids"]
-        return reply if len(ids) <= room else self.tokenizer.decode(ids[:room])
+    def _tokenize(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> dict:
+        """Lists of ids, not padded, by one call for all pairs: the tokenizer is slow to start."""
+        separator = f" {self.tokenizer.sep_token} "
+        return dict(
+            self.tokenizer(
+                [separator.join(context) for context in contexts],
+                self._trimmed(replies),
+                truncation="only_first",
+                max_length=self.max_tokens,
+            )
+        )
+
+    def _trimmed(self, replies: Sequence[str]) -> list[str]:
+        room = self.max_tokens * 2 // 3
+        trimmed = list(replies)
+        # no tokenizer makes more tokens than there are bytes
+        long = [i for i, reply in enumerate(replies) if len(reply.encode()) > room]
+        if long:
+            texts = [replies[i] for i in long]
+            tokens = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+            for i, ids in zip(long, tokens, strict=True):
+                if len(ids) > room:
+                    trimmed[i] = self.tokenizer.decode(ids[:room])
+        return trimmed
+
+    def _padded(self, rows: dict) -> dict:
+        batch = self.tokenizer.pad(rows, return_tensors="pt", verbose=False)
+        return {name: tensor.to(self.model.device) for name, tensor in batch.items()}
 
 
 def load_discriminator(

@@ -139,7 +139,8 @@ def held_out_report(
 
     Returns:
         `loss`: binary cross-entropy in nats, reals and fakes half each, fakes by `shares`.
-        `auc/<kind>`: area under the ROC curve of reals against that kind of fake.
+        `auc/<kind>`: area under the ROC curve of reals against that kind of fake; `auc/all`:
+        against all kinds by `shares`.
         `accuracy/<kind>`: share on the right side of logit zero; `accuracy/real` too.
     """
     scores = {kind: score(discriminator, pool) for kind, pool in pools.items() if pool}
@@ -152,9 +153,19 @@ def held_out_report(
         report[f"auc/{kind}"] = float(roc_auc_score(labels, np.r_[reals, values]))
         report[f"accuracy/{kind}"] = float((values <= 0).mean())
         losses[kind] = weights[kind] * np.logaddexp(0, values).mean()
+    report["auc/all"] = mixed_auc({kind: report[f"auc/{kind}"] for kind in scores}, weights)
     fake_loss = sum(losses.values()) / max(1e-9, sum(weights.values()))
     report["loss"] = float((np.logaddexp(0, -reals).mean() + fake_loss) / 2)
     return report
+
+
+def mixed_auc(aucs: Mapping[str, float], shares: Mapping[str, float]) -> float:
+    """The AUC of reals against fakes drawn by `shares`: the mean of each kind's, weighted so.
+
+    Exact, since an AUC is the probability that a real scores above a fake (ties a half).
+    """
+    total = sum(shares[kind] for kind in aucs)
+    return sum(aucs[kind] * shares[kind] for kind in aucs if shares[kind]) / max(1e-9, total)
 
 
 def score(discriminator: Discriminator, pairs: Sequence[Pair]) -> np.ndarray:

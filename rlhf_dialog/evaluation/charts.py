@@ -26,30 +26,30 @@ _CSS_COLOURS = {
     "#010104": "var(--human)",
     "#010105": "var(--third)",
 }
-_MUTED, _RULE, *_SERIES = _CSS_COLOURS
+MUTED, RULE, *SERIES = _CSS_COLOURS
 _MARKERS = ("o", "D", "^")
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
     "svg.hashsalt": "rlhf_dialog",  # ids would be random otherwise
     "font.size": 8.5,
-    "axes.edgecolor": _RULE,
+    "axes.edgecolor": RULE,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": _RULE,
+    "grid.color": RULE,
     "grid.linewidth": 0.6,
-    "xtick.color": _RULE,
-    "ytick.color": _RULE,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
     "xtick.major.size": 3,
     "ytick.major.size": 0,
     "legend.frameon": False,
-    "legend.labelcolor": _MUTED,
+    "legend.labelcolor": MUTED,
     "lines.solid_capstyle": "round",
 }
 _RUNNING_MEAN = 5  # updates
@@ -170,27 +170,24 @@ def _svg(
     span: tuple[int, int],
     prefix: str,
 ) -> Markup:
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.7, 2.3), layout="constrained")
         axes = figure.subplots()
         if curve.chance is not None:
-            axes.axhline(curve.chance, color=_MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
-        for colour, marker, (label, points) in zip(_SERIES, _MARKERS, drawn.items(), strict=False):
+            axes.axhline(curve.chance, color=MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
+        for colour, marker, (label, points) in zip(SERIES, _MARKERS, drawn.items(), strict=False):
             _line(axes, points, colour, marker, label, sparse=len(points) < span[1] - span[0])
         if refreshes:
             axes.vlines(
-                refreshes, 0, 0.05, transform=axes.get_xaxis_transform(), color=_MUTED, linewidth=1
+                refreshes, 0, 0.05, transform=axes.get_xaxis_transform(), color=MUTED, linewidth=1
             )
         if len(drawn) > 1:
             figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, borderpad=0)
         axes.set_xlim(span[0] - 0.5, span[1] + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-        axes.set_xlabel("update", color=_MUTED)
-        buffer = StringIO()
-        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
-    return _for_page(buffer.getvalue(), prefix)
+        axes.set_xlabel("update", color=MUTED)
+        return svg_for_page(figure, prefix)
 
 
 def _line(
@@ -213,8 +210,12 @@ def _line(
     axes.plot(x, means, color=colour, linewidth=1.9, label=label)
 
 
-def _for_page(svg: str, prefix: str) -> Markup:
-    """Make a stand-alone SVG file fit to stand in a page beside others."""
+def svg_for_page(figure: Figure, prefix: str) -> Markup:
+    """A figure as SVG that can stand in a page beside others; call it within `STYLE`."""
+    buffer = StringIO()
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+    svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     for sentinel, css in _CSS_COLOURS.items():
         svg = svg.replace(sentinel, css)

@@ -1,14 +1,11 @@
 """Numbers → report.json, report.md, report.html, and the table that ends a run in the terminal."""
 
 import json
-import os
-import re
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
@@ -26,6 +23,7 @@ from .findings import (
     verdict,
     warnings,
 )
+from .pages import page_environment, refuse_non_finite, write_atomically
 
 __all__ = ["METRICS", "MetricInfo", "print_report", "write_report"]
 
@@ -47,8 +45,8 @@ def write_report(
 
     Raises ValueError, naming the field, when `report` holds a number that is not finite.
     """
-    _refuse_non_finite(report, "report")
-    page = _environment()
+    refuse_non_finite(report, "report")
+    page = page_environment()
     view = _view(report, history, samples)
     texts = {
         "report.md": page.get_template("report.md.jinja").render(view),
@@ -57,7 +55,7 @@ def write_report(
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        _write_atomically(folder / name, text)
+        write_atomically(folder / name, text)
     return folder / "report.html"
 
 
@@ -213,44 +211,3 @@ def _spread(samples: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 def _shortened(text: str, most: int) -> str:
     text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("rlhf_dialog.evaluation"),
-        autoescape=select_autoescape(enabled_extensions=("html.jinja",)),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["md"] = _markdown_escaped
-    return environment
-
-
-def _markdown_escaped(text: str) -> str:
-    """Text for one table cell of Markdown: on one line, every active character escaped."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~&$])", r"\\\1", " ".join(text.split()))
-
-
-def _refuse_non_finite(value: Any, where: str) -> None:
-    if isinstance(value, float) and not isfinite(value):
-        raise ValueError(
-            f"{where} is {value}, which JSON cannot hold; find the evaluation step that made it, "
-            "or leave the field out."
-        )
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _refuse_non_finite(inner, f"{where}[{key!r}]")
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            _refuse_non_finite(inner, f"{where}[{index}]")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
