@@ -57,7 +57,7 @@ def test_nobody_speaks_twice_in_a_row():
 
 
 # "words" counts punctuation marks, so more comes back, such as ", bosun ,": 0.78 against 0.91.
-@pytest.mark.parametrize(("normalization", "least"), [("none", 0.85), ("words", 0.75)])
+@pytest.mark.parametrize(("normalization", "least"), [("whitespace", 0.85), ("words", 0.75)])
 def test_the_lead_repeats_himself_little(normalization, least):
     assert distinct_n([text for _, text in LEAD], 3, normalization=normalization) >= least
 
@@ -119,7 +119,7 @@ def test_the_card_tells_the_truth():
     first = json.loads(PATH.read_text(encoding="ascii").splitlines()[0])
     assert line == {**first, "turns": first["turns"][:2]}
 
-    for normalization in ("none", "words"):
+    for normalization in ("whitespace", "words"):
         values = [
             f"{distinct_n([text for _, text in LEAD], n, normalization=normalization):.3f}"
             for n in (1, 2, 3)

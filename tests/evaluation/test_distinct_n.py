@@ -1,14 +1,9 @@
 """distinct-n against values counted by hand and by reference implementations."""
 
-from pathlib import Path
-
-import evaluate
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rlhf_dialog.evaluation.metrics.distinct_n import distinct_n as module
-from rlhf_dialog.evaluation.metrics.distinct_n.distinct_n import distinct_n, ngrams, tokens
+from rlhf_dialog.errors import UserError
+from rlhf_dialog.evaluation.metrics.distinct_n.distinct_n import DistinctN, distinct_n
 
 PLAIN = ["hello there", "hello you there", "i do not know", "i do not know"]
 PUNCTUATED = ["I don't know.", "i don't know!", "The cat sat on the mat", "a cat sat on a mat"]
@@ -19,101 +14,113 @@ LONG = [
     "the quick brown fox sleeps under the lazy dog",
     "my dog jumps over the fox",
 ]
-# (replies, n): (corpus, mean over replies without the short ones), split on white space
-REFERENCE = [
-    (PLAIN, 1, 7 / 13, 1.0),
-    (PLAIN, 2, 6 / 9, 1.0),
-    (PLAIN, 3, 3 / 5, 1.0),
-    (PUNCTUATED, 1, 12 / 18, 0.9583333333333334),
-    (PUNCTUATED, 2, 12 / 14, 1.0),
-    (PUNCTUATED, 3, 9 / 10, 1.0),
-    (SHORT, 1, 6 / 10, 0.75),
-    (SHORT, 2, 5 / 7, 0.6666666666666666),
-    (SHORT, 3, 4 / 5, 0.75),
-    (COLLAPSED, 1, 5 / 25, 1.0),
-    (COLLAPSED, 2, 4 / 20, 1.0),
-    (COLLAPSED, 3, 3 / 15, 1.0),
-    (LONG, 1, 11 / 24, 0.9259259259259259),
-    (LONG, 2, 14 / 21, 1.0),
-    (LONG, 3, 14 / 18, 1.0),
+# (replies, n): split on white space: corpus, mean over replies without the short ones and with them
+# as 0; over tokens (Li 2016)
+WHITESPACE = [
+    (PLAIN, 1, 7 / 13, 1.0, 1.0, 7 / 13),
+    (PLAIN, 2, 6 / 9, 1.0, 1.0, 6 / 13),
+    (PLAIN, 3, 3 / 5, 1.0, 0.75, 3 / 13),
+    (PUNCTUATED, 1, 12 / 18, 0.9583333333333334, 0.9583333333333334, 12 / 18),
+    (PUNCTUATED, 2, 12 / 14, 1.0, 1.0, 12 / 18),
+    (PUNCTUATED, 3, 9 / 10, 1.0, 1.0, 9 / 18),
+    (SHORT, 1, 6 / 10, 0.75, 0.5625, 6 / 10),
+    (SHORT, 2, 5 / 7, 0.6666666666666666, 0.3333333333333333, 5 / 10),
+    (SHORT, 3, 4 / 5, 0.75, 0.375, 4 / 10),
+    (COLLAPSED, 1, 5 / 25, 1.0, 1.0, 5 / 25),
+    (COLLAPSED, 2, 4 / 20, 1.0, 1.0, 4 / 25),
+    (COLLAPSED, 3, 3 / 15, 1.0, 1.0, 3 / 25),
+    (LONG, 1, 11 / 24, 0.9259259259259259, 0.9259259259259259, 11 / 24),
+    (LONG, 2, 14 / 21, 1.0, 1.0, 14 / 24),
+    (LONG, 3, 14 / 18, 1.0, 1.0, 14 / 24),
 ]
-FOLDER = Path(module.__file__).parent
+# ParlAI's interdistinct and intradistinct, as it printed them; it gives a short reply 1e-7
+PARLAI = [
+    (PLAIN, 3, 0.6, 0.7500000250000001),
+    (PUNCTUATED, 1, 0.5, 1.0),
+    (PUNCTUATED, 2, 0.5, 1.0),
+    (PUNCTUATED, 3, 0.5, 1.0),
+    (SHORT, 1, 0.6, 0.5625000250000001),
+    (SHORT, 2, 0.7142857142857143, 0.33333338333333334),
+    (SHORT, 3, 0.8, 0.37500005000000003),
+    (COLLAPSED, 2, 0.2, 1.0),
+    (LONG, 1, 0.5263157894736842, 1.0),
+    (LONG, 2, 0.75, 1.0),
+    (LONG, 3, 0.9230769230769231, 1.0),
+]
+# split on white space: expectation-adjusted with 10, 100 and 50257 tokens to choose from
+ADJUSTED = [
+    (PLAIN, 1, 0.9385725489612163, 0.5715266547287547, 0.5385258264049381),
+    (PLAIN, 2, 0.9794646886255394, 0.6937799532762365, 0.6667197290264691),
+    (PUNCTUATED, 3, 1.3818059395088667, 0.9412461105832104, 0.9000805887264766),
+    (SHORT, 1, 0.9212039596725777, 0.6274974070554736, 0.600053725817651),
+    (SHORT, 3, 0.9767771238797589, 0.8161607983355186, 0.8000318369931413),
+    (COLLAPSED, 1, 0.5386710890884367, 0.2250441350472821, 0.20004775865879756),
+    (COLLAPSED, 2, 0.4553613039662113, 0.21966789658095007, 0.20003780831126716),
+    (LONG, 2, 1.5720074680625975, 0.7357882559638284, 0.6667993278479589),
+]
 
 
-@pytest.mark.parametrize(("replies", "n", "corpus", "reply"), REFERENCE)
-def test_reference_values(replies, n, corpus, reply):
-    assert distinct_n(replies, n) == pytest.approx(corpus, abs=1e-12)
-    assert distinct_n(replies, n, level="reply") == pytest.approx(reply, abs=1e-12)
+@pytest.mark.parametrize(("replies", "n", "corpus", "reply", "as_0", "li"), WHITESPACE)
+def test_split_on_white_space(replies, n, corpus, reply, as_0, li):
+    levels = {"corpus": corpus, "reply": reply, "reply_short_as_0": as_0, "li2016": li}
+    for level, value in levels.items():
+        found = distinct_n(replies, n, level, normalization="whitespace")
+        assert found == pytest.approx(value, abs=1e-12), level
 
 
-def test_loads_as_an_evaluate_module_from_its_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_EVALUATE_OFFLINE", "1")
-    metric = evaluate.load(str(FOLDER), cache_dir=str(tmp_path))
-    assert metric.compute(predictions=PLAIN, n=2) == {"distinct": pytest.approx(6 / 9)}
-    result = metric.compute(predictions=SHORT, n=3, level="reply", normalization="words")
-    assert result == {"distinct": pytest.approx(0.75)}
+@pytest.mark.parametrize(("replies", "n", "inter", "intra"), PARLAI)
+def test_parlai(replies, n, inter, intra):
+    assert distinct_n(replies, n, "corpus", "parlai") == pytest.approx(inter, abs=1e-12)
+    assert distinct_n(replies, n, "reply_short_as_0", "parlai") == pytest.approx(intra, abs=1e-6)
+
+
+@pytest.mark.parametrize(("replies", "n", "v10", "v100", "v50257"), ADJUSTED)
+def test_expectation_adjusted(replies, n, v10, v100, v50257):
+    for size, value in {10: v10, 100: v100, 50257: v50257}.items():
+        found = distinct_n(replies, n, "expectation_adjusted", "whitespace", size)
+        assert found == pytest.approx(value, abs=1e-9)
+
+
+def test_one_word_vocabulary_can_show_one_word():
+    assert distinct_n(["no no"], 1, "expectation_adjusted", vocabulary_size=1) == 1.0
 
 
 def test_class_can_be_used_without_the_loader(tmp_path):
-    metric = module.DistinctN(cache_dir=str(tmp_path))
+    metric = DistinctN(cache_dir=str(tmp_path))
     assert metric.compute(predictions=["no no no", "yes"], n=1) == {"distinct": 0.5}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Aye, I don't KNOW!", ["aye", ",", "i", "don't", "know", "!"]),
-        ("wait...", ["wait", ".", ".", "."]),
-        ("오늘 세탁기가 멈췄어요?", ["오늘", "세탁기가", "멈췄어요", "?"]),
-        ("我不知道。", ["我", "不", "知", "道", "。"]),
-        ("हिन्दी में", ["हिन्दी", "में"]),
-        ("ça va 👩‍👩‍👧 ok 🇰🇷", ["ça", "va", "👩‍👩‍👧", "ok", "🇰🇷"]),
-        ("cafe\u0301", ["café"]),
-        (" \n\t ", []),
-    ],
-)
-def test_words_in_any_script(text, expected):
-    assert tokens(text, "words") == expected
+    result = metric.compute(
+        predictions=SHORT, n=3, level="reply_short_as_0", normalization="whitespace"
+    )
+    assert result == {"distinct": 0.375}
+    assert metric.compute(predictions=[]) == {"distinct": 0.0}
 
 
 def test_normalization_decides_what_repeats():
     replies = ["I know.", "i know !"]
-    assert distinct_n(replies, 1, normalization="none") == 1.0
+    assert distinct_n(replies, 1, normalization="whitespace") == 1.0
     assert distinct_n(replies, 1, normalization="words") == 4 / 6
-
-
-def test_ngrams_in_order():
-    assert list(ngrams(["a", "b", "c"], 2)) == [("a", "b"), ("b", "c")]
-    assert list(ngrams(["a", "b"], 3)) == []
-
-
-@pytest.mark.parametrize("level", ["corpus", "reply"])
-def test_zero_when_nothing_is_left(level):
-    assert distinct_n([], 2, level) == 0.0
-    assert distinct_n(["yes", ""], 2, level) == 0.0
+    assert distinct_n(replies, 1, normalization="parlai") == 2 / 4
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n": 0}, {"level": "sentence"}, {"normalization": "lower"}], ids=str
+    "level", ["corpus", "reply", "reply_short_as_0", "li2016", "expectation_adjusted"]
 )
-def test_refuses_what_it_does_not_know(wrong):
-    with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
+def test_zero_when_nothing_is_left(level):
+    assert distinct_n([], 2, level, vocabulary_size=9) == 0.0
+    assert distinct_n(["yes", ""], 2, level, vocabulary_size=9) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"n": 0}, "n: 0"),
+        ({"level": "sentence"}, "level: 'sentence' .* reply_short_as_0"),
+        ({"normalization": "lower"}, "normalization: 'lower' .* parlai"),
+        ({"level": "expectation_adjusted"}, "vocabulary_size: None"),
+        ({"level": "expectation_adjusted", "vocabulary_size": 0}, "vocabulary_size: 0"),
+    ],
+    ids=str,
+)
+def test_refuses_what_it_does_not_know(wrong, told):
+    with pytest.raises(UserError, match=told):
         distinct_n(["a reply"], **wrong)
-
-
-@given(st.lists(st.text(), max_size=6), st.integers(1, 4), st.sampled_from(["none", "words"]))
-def test_bounds_and_repetition(replies, n, normalization):
-    value = distinct_n(replies, n, normalization=normalization)
-    assert 0.0 <= value <= 1.0
-    twice = distinct_n(replies * 2, n, normalization=normalization)
-    assert twice == pytest.approx(value / 2)
-    per_reply = distinct_n(replies * 2, n, "reply", normalization)
-    assert per_reply == pytest.approx(distinct_n(replies, n, "reply", normalization))
-
-
-@given(st.text())
-def test_words_lose_no_visible_character(text):
-    kept = "".join(tokens(text, "words"))
-    assert "".join(kept.split()) == "".join(
-        module.unicodedata.normalize("NFC", text).lower().split()
-    )

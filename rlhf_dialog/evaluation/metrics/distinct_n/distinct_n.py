@@ -1,30 +1,31 @@
 """distinct-n: how many of the n-grams in a set of replies are different from each other.
 
-An `evaluate` module that stands alone: `evaluate.load("<this folder>")` copies the file into a
-cache and imports it from there, so it uses nothing else of the project. The loader also needs the
-class to be written `evaluate.Metric`; a `from evaluate import Metric` breaks it.
+The class has to be written `evaluate.Metric`: `evaluate.load("<this folder>")` takes the first
+metric class that it finds in the file, and a `from evaluate import Metric` would be that class.
 """
 
-import unicodedata
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import datasets
 import evaluate
-import regex
 
-Level = Literal["corpus", "reply"]
-Normalization = Literal["none", "words"]
-
-# In this order: one character of a script written without spaces (else a Chinese sentence would be
-# a single word); a word, whose inner apostrophe belongs to it; any other visible character (a
-# punctuation mark, a whole emoji). Marks (\p{M}) are the vowel signs of Indic scripts, which
-# Python's own \w leaves out.
-_WORDS = regex.compile(
-    r"(?=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])\X"
-    r"|[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*"
-    r"|(?=\S)\X"
+from rlhf_dialog.errors import UserError
+from rlhf_dialog.evaluation.metrics.text import (
+    Normalization,
+    mean,
+    ngrams,
+    tokenized,
+    tokens,
+    unknown,
 )
+
+__all__ = ["DistinctN", "distinct_n", "ngrams", "tokens"]
+
+Level = Literal["corpus", "reply", "reply_short_as_0", "li2016", "expectation_adjusted"]
 
 _CITATION = """\
 @inproceedings{li-etal-2016-diversity,
@@ -33,6 +34,14 @@ _CITATION = """\
     booktitle = "Proceedings of NAACL-HLT 2016",
     year = "2016",
     pages = "110--119",
+}
+@inproceedings{liu-etal-2022-rethinking,
+    title = "Rethinking and Refining the Distinct Metric",
+    author = "Liu, Siyang and Sabour, Sahand and Zheng, Yinhe and Ke, Pei and Zhu, Xiaoyan and
+        Huang, Minlie",
+    booktitle = "Proceedings of ACL 2022, short papers",
+    year = "2022",
+    pages = "762--770",
 }
 """
 
@@ -45,70 +54,71 @@ _INPUTS = """
 Args:
     predictions (list[str]): the replies.
     n (int): length of the n-grams, in tokens. Default 2.
-    level (str): "corpus" (default) divides the unique n-grams of all replies by all their n-grams;
-        "reply" is the mean of the ratios of the single replies, those too short for an n-gram
-        skipped. Either is 0.0 when there is no n-gram at all.
-    normalization (str): "none" (default) splits on white space; "words" lower-cases and takes words
-        and punctuation marks.
+    level (str): the definition: "corpus" (default), "reply", "reply_short_as_0", "li2016" or
+        "expectation_adjusted"; see the card. All are 0.0 when there is no n-gram at all.
+    normalization (str): the unit: "words" (default), "parlai", "whitespace" or "characters".
+    vocabulary_size (int): V of "expectation_adjusted", which needs it; nothing else reads it.
 Returns:
-    distinct (float): between 0 and 1.
+    distinct (float): between 0 and 1; "expectation_adjusted" may exceed 1.
 Examples:
-    >>> metric = evaluate.load("distinct_n")
+    >>> metric = evaluate.load("rlhf_dialog/evaluation/metrics/distinct_n")
     >>> metric.compute(predictions=["no no no", "yes"], n=1)
     {'distinct': 0.5}
 """
-
-
-def tokens(text: str, normalization: Normalization = "none") -> list[str]:
-    """Split a reply into tokens.
-
-    "none" splits on white space. "words" lower-cases, composes accents (NFC) and takes words and
-    punctuation marks; `don't` is one word, and scripts without spaces give one token a character.
-
-    Raises ValueError for any other normalization.
-    """
-    if normalization == "none":
-        return text.split()
-    if normalization == "words":
-        return _WORDS.findall(unicodedata.normalize("NFC", text).lower())
-    raise ValueError(f"normalization is {normalization!r}; it must be 'none' or 'words'.")
-
-
-def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
-    """The n-grams of a token sequence in order: max(0, len(tokens) − n + 1) tuples of length n.
-
-    Raises ValueError when n < 1.
-    """
-    if n < 1:
-        raise ValueError(f"n is {n}; an n-gram has at least one token.")
-    return (tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
 
 
 def distinct_n(
     replies: Sequence[str],
     n: int = 2,
     level: Level = "corpus",
-    normalization: Normalization = "none",
+    normalization: Normalization = "words",
+    vocabulary_size: int | None = None,
 ) -> float:
-    """Unique n-grams over all n-grams, in [0, 1]; 0.0 when there is no n-gram.
+    """Unique n-grams over all n-grams; 0.0 when there is no n-gram.
 
-    corpus:  |⋃ᵣ set(gramsₙ(r))| / Σᵣ |gramsₙ(r)|      (DSTC7, DialoGPT, ParlAI's interdistinct)
-    reply:   mean of |set(gramsₙ(r))| / |gramsₙ(r)| over the replies that have an n-gram
+    With N = |⋃ᵣ set(gramsₙ(r))| unique ones and C = Σᵣ |gramsₙ(r)| in all:
 
-    Li et al. 2016 (https://aclanthology.org/N16-1014) divide by all tokens, for n = 2 too; here as
-    in the later literature the divisor is the number of n-grams.
+    corpus:                N / C      (DSTC7, DialoGPT, ParlAI's interdistinct)
+    reply:                 mean of |set(gramsₙ(r))| / |gramsₙ(r)| over replies that have an n-gram
+    reply_short_as_0:      the same over all replies, 0 for one without (ParlAI's intradistinct)
+    li2016:                N / Σᵣ |tokens(r)|, for n = 2 too (Li et al. 2016)
+    expectation_adjusted:  N / (V·(1 − ((V−1)/V)^C))      (Liu et al. 2022)
 
-    Raises ValueError when n < 1 or when level or normalization is unknown.
+    Args:
+        vocabulary_size: V, the number of n-grams that could have been drawn.
+
+    Raises:
+        UserError: n < 1; level or normalization is unknown; V is missing or below 1.
     """
-    grams = [list(ngrams(tokens(reply, normalization), n)) for reply in replies]
-    grams = [of_reply for of_reply in grams if of_reply]
+    rows = tokenized(replies, normalization)
+    grams = [list(ngrams(row, n)) for row in rows]
+    total = sum(map(len, grams))
+    unique = len(set().union(*grams))
+    ratios = [len(set(of_reply)) / len(of_reply) for of_reply in grams if of_reply]
     if level == "corpus":
-        total = sum(map(len, grams))
-        return len(set().union(*grams)) / total if total else 0.0
+        return unique / max(1, total)
     if level == "reply":
-        ratios = [len(set(of_reply)) / len(of_reply) for of_reply in grams]
-        return sum(ratios) / len(ratios) if ratios else 0.0
-    raise ValueError(f"level is {level!r}; it must be 'corpus' or 'reply'.")
+        return mean(ratios)
+    if level == "reply_short_as_0":
+        return mean(ratios) * len(ratios) / max(1, len(grams))
+    if level == "li2016":
+        return unique / max(1, sum(map(len, rows)))
+    if level == "expectation_adjusted":
+        expected = _expected_unique(total, vocabulary_size)
+        return unique / expected if total else 0.0
+    raise unknown("level", level, get_args(Level))
+
+
+def _expected_unique(draws: int, vocabulary_size: int | None) -> float:
+    """V·(1 − (1−1/V)^C): how many of V equally likely n-grams C draws bring to light."""
+    if vocabulary_size is None or vocabulary_size < 1:
+        raise UserError(
+            f"vocabulary_size: {vocabulary_size} will not do for level 'expectation_adjusted'; "
+            "give the number of tokens that the generator can write."
+        )
+    if vocabulary_size == 1:
+        return 1.0
+    return -vocabulary_size * math.expm1(draws * math.log1p(-1 / vocabulary_size))
 
 
 class DistinctN(evaluate.Metric):
@@ -120,7 +130,10 @@ class DistinctN(evaluate.Metric):
             citation=_CITATION,
             inputs_description=_INPUTS,
             features=datasets.Features({"predictions": datasets.Value("string")}),
-            reference_urls=["https://aclanthology.org/N16-1014"],
+            reference_urls=[
+                "https://aclanthology.org/N16-1014",
+                "https://aclanthology.org/2022.acl-short.86",
+            ],
         )
 
     def _compute(
@@ -128,7 +141,8 @@ class DistinctN(evaluate.Metric):
         predictions: list[str],
         n: int = 2,
         level: Level = "corpus",
-        normalization: Normalization = "none",
+        normalization: Normalization = "words",
+        vocabulary_size: int | None = None,
         **_: Any,  # `evaluate` passes references=None to a metric that has no references
     ) -> dict[str, float]:
-        return {"distinct": distinct_n(predictions, n, level, normalization)}
+        return {"distinct": distinct_n(predictions, n, level, normalization, vocabulary_size)}
