@@ -1,0 +1,51 @@
+"""The stages that recipes share."""
+
+import pytest
+import torch
+
+from rlhf_dialog.ppo.config import SeqGANPPOConfig
+from rlhf_dialog.settings import DialogueSettings
+from rlhf_dialog.stages import Script, make_reward
+
+CONTEXT = ["tea or rain or tea"]
+REPLIES = ["aye", "aye aye aye aye", "tea or rain or tea", "one two three four five six seven"]
+
+
+def scores(contexts, replies):
+    return torch.tensor([0.5, 1.0, 1.5, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, [0.5, 1.0, 1.5, 2.0]),
+        ({"reward": "log_d"}, torch.log(torch.sigmoid(scores(0, 0))).tolist()),
+        ({"reward": "constant"}, [0.0] * 4),
+        # of its three 2-grams, "aye aye aye aye" has two that it said before
+        ({"repetition_penalty_coef": 3.0}, [0.5, 1.0 - 2.0, 1.5, 2.0]),
+        ({"copy_penalty_coef": 2.0}, [0.5, 1.0, 1.5 - 2.0, 2.0]),
+    ],
+)
+def test_the_settings_make_the_reward(tmp_path, values, expected):
+    config = SeqGANPPOConfig(output_dir=str(tmp_path), **values)
+    reward = make_reward(config, scores, _nobody(), generator=None)
+    assert reward([CONTEXT] * 4, REPLIES).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("band", "in_band"), [((1, 5), 1), ((2, 9), 3), ((1, 3), 0)])
+def test_the_band_of_lengths_is_that_of_the_settings(tmp_path, band, in_band):
+    least, most = band
+    config = SeqGANPPOConfig(
+        output_dir=str(tmp_path),
+        reward="constant",
+        length_penalty_coef=1.0,
+        length_penalty_least=least,
+        length_penalty_most=most,
+    )
+    lost = make_reward(config, scores, _nobody(), generator=None)([CONTEXT] * 4, REPLIES)
+    inside = [least <= len(reply.split()) <= most for reply in REPLIES]
+    assert [value == 0 for value in lost.tolist()] == inside and inside[in_band]
+
+
+def _nobody():
+    return Script(DialogueSettings(), {"generator": []})
