@@ -141,6 +141,8 @@ def held_out_report(
         `loss`: binary cross-entropy in nats, reals and fakes half each, fakes by `shares`.
         `auc/<kind>`: area under the ROC curve of reals against that kind of fake.
         `accuracy/<kind>`: share on the right side of logit zero; `accuracy/real` too.
+        `below_real/degenerate`: share of degenerate replies that score below the real reply of
+        their context.
     """
     scores = {kind: score(discriminator, pool) for kind, pool in pools.items() if pool}
     reals = scores.pop("real")
@@ -152,6 +154,10 @@ def held_out_report(
         report[f"auc/{kind}"] = float(roc_auc_score(labels, np.r_[reals, values]))
         report[f"accuracy/{kind}"] = float((values <= 0).mean())
         losses[kind] = weights[kind] * np.logaddexp(0, values).mean()
+    if "degenerate" in scores:
+        own = {(p.context, p.dialogue_id): s for p, s in zip(pools["real"], reals, strict=True)}
+        twins = [own[pair.context, pair.dialogue_id] for pair in pools["degenerate"]]
+        report["below_real/degenerate"] = float((scores["degenerate"] < twins).mean())
     fake_loss = sum(losses.values()) / max(1e-9, sum(weights.values()))
     report["loss"] = float((np.logaddexp(0, -reals).mean() + fake_loss) / 2)
     return report
