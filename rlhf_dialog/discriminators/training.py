@@ -142,6 +142,8 @@ def held_out_report(
         `auc/<kind>`: area under the ROC curve of reals against that kind of fake; `auc/all`:
         against all kinds by `shares`.
         `accuracy/<kind>`: share on the right side of logit zero; `accuracy/real` too.
+        `below_real/degenerate`: share of degenerate replies that score below the real reply of
+        their context.
     """
     scores = {kind: score(discriminator, pool) for kind, pool in pools.items() if pool}
     reals = scores.pop("real")
@@ -154,6 +156,10 @@ def held_out_report(
         report[f"accuracy/{kind}"] = float((values <= 0).mean())
         losses[kind] = weights[kind] * np.logaddexp(0, values).mean()
     report["auc/all"] = mixed_auc({kind: report[f"auc/{kind}"] for kind in scores}, weights)
+    if "degenerate" in scores:
+        own = {(p.context, p.dialogue_id): s for p, s in zip(pools["real"], reals, strict=True)}
+        twins = [own[pair.context, pair.dialogue_id] for pair in pools["degenerate"]]
+        report["below_real/degenerate"] = float((scores["degenerate"] < twins).mean())
     fake_loss = sum(losses.values()) / max(1e-9, sum(weights.values()))
     report["loss"] = float((np.logaddexp(0, -reals).mean() + fake_loss) / 2)
     return report

@@ -2,7 +2,9 @@ import random
 from dataclasses import replace
 
 import pytest
+import torch
 
+from rlhf_dialog.discriminators.negatives import Pair
 from rlhf_dialog.discriminators.training import fake_shares, held_out_report, split_pools
 from tests.discriminators.toy import SETTINGS, toy_pools
 
@@ -17,6 +19,27 @@ def test_the_best_pass_is_the_one_that_is_kept(trained):
     discriminator, pools, report = trained
     _, held_out = split_pools(pools, random.Random(0), lengths=True)  # as pretrain split them
     assert held_out_report(discriminator, held_out, fake_shares(SETTINGS)) == pytest.approx(report)
+
+
+def test_degenerate_replies_are_compared_with_the_real_one_of_their_context():
+    def pair(context, reply, kind):
+        return Pair((context,), reply, kind, "d")
+
+    pools = {
+        "real": [pair("a", "xxx", "real"), pair("b", "x", "real")],
+        "degenerate": [
+            pair("a", "xx", "degenerate"),  # 2 < 3
+            pair("b", "xx", "degenerate"),  # 2 > 1
+            pair("b", "x", "degenerate"),  # a tie is not below
+            pair("a", "", "degenerate"),  # 0 < 3
+        ],
+    }
+
+    def length(contexts, replies):
+        return torch.tensor([float(len(reply)) for reply in replies])
+
+    report = held_out_report(length, pools, {"degenerate": 1.0})
+    assert report["below_real/degenerate"] == 0.5
 
 
 def test_no_dialogue_stands_on_both_sides_and_no_reply_crosses_over():

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from transformers import GPT2Config, GPT2ForSequenceClassification
+from trl import GRPOConfig
 
+from rlhf_dialog.discriminators.model import fresh_discriminator
 from rlhf_dialog.generators.loading import train_tokenizer
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from tests.conftest import SENTENCES
@@ -49,7 +52,7 @@ def small(code):
 
 
 def test_the_page_runs_from_top_to_bottom(place, capsys):
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     names = {}
     exec(block("class RewardModel"), names)
     exec(small(block("from rlhf_dialog.dialogues.examples")), names)
@@ -64,6 +67,16 @@ def test_the_page_runs_from_top_to_bottom(place, capsys):
     exec(small(block("LoraConfig")), names)
     names["trainer"].train()
     assert np.isfinite(names["trainer"].state.log_history[-1]["objective/scores"])
+    fresh_discriminator(SENTENCES, hidden_size=32, layers=1, max_tokens=96, seed=0).save(
+        place / "runs/demo/discriminator"
+    )
+    names |= {
+        "model": names["generator"].model,
+        "args": GRPOConfig(output_dir="runs/grpo", use_cpu=True, bf16=False, report_to=[]),
+        "prompts": Dataset.from_dict({"prompt": SENTENCES}),
+    }
+    exec(block("GRPOTrainer"), names)
+    assert names["trainer"].reward_func_names == ["weighted_sum"]
 
 
 def test_the_custom_reward_is_as_short_as_it_is_said_to_be():
@@ -91,6 +104,7 @@ def test_every_option_on_the_page_exists():
     elsewhere = {
         *("from_pretrained", "save_model", "eval_examples", "compute_rewards", "ppo_loss"),
         *("refresh_steps", "refresh_generated_share", "refresh_ceiling", "refresh_floor"),
-        *("match_lengths", "my_reward", "value_head"),
+        *("match_lengths", "my_reward", "value_head", "reward_funcs", "minus_log_1_minus_d"),
+        "log_d",
     }
     assert options - elsewhere <= fields
