@@ -1,7 +1,7 @@
 """Computes metrics on the replies of all ranks; `accelerate launch` runs it in two processes.
 
 python metrics_of_ranks.py FOLDER writes FOLDER/rank-<n>.json: the results for each way of dealing
-the replies out, and what a mistake is told as.
+the replies out, and what mistakes are told as.
 """
 
 import json
@@ -72,11 +72,15 @@ def main():
         name: results(rows[state.process_index], folder / f"cache-{state.process_index}")
         for name, rows in DEALS.items()
     }
-    try:
-        mine = CONTEXTS[:1] if state.process_index else []  # rank 1 has one too many
-        compute_over_ranks(unigram_f1, replies=[], references=mine)
-    except UserError as error:
-        found["mistake"] = str(error)
+    mine = CONTEXTS[:1] if state.process_index else []  # rank 1 has one too many
+    for name, call in {
+        "mistake": partial(compute_over_ranks, unigram_f1, replies=[], references=mine),
+        "crash": partial(compute_over_ranks, lambda replies: 1 / len(replies), replies=[]),
+    }.items():
+        try:
+            call()
+        except (UserError, ZeroDivisionError) as error:
+            found[name] = f"{type(error).__name__}: {error}"
     (folder / f"rank-{state.process_index}.json").write_text(json.dumps(found))
     state.destroy_process_group()
 

@@ -29,16 +29,19 @@ def compute_over_ranks(compute: Callable[..., Result], **columns: Sequence[Any])
         columns: of this rank; lists of texts, or of lists of texts.
 
     Raises:
-        UserError: as `compute` raised it, on every rank.
+        Exception: whatever `compute` raised, on rank 0; a UserError with its words on the others.
     """
     gathered = {name: gather_object(list(column)) for name, column in columns.items()}
     outcome: list[Any] = [None, None]
+    problem: Exception | None = None
     if PartialState().is_main_process:
         try:
             outcome[0] = compute(**gathered)
-        except UserError as error:  # else the other ranks would wait for a result
-            outcome[1] = str(error)
-    result, problem = broadcast_object_list(outcome)
+        except Exception as error:  # else the other ranks would wait for a result for ever
+            problem, outcome[1] = error, str(error)
+    result, told = broadcast_object_list(outcome)
     if problem is not None:
-        raise UserError(problem)
+        raise problem
+    if told is not None:
+        raise UserError(told)
     return result
