@@ -33,7 +33,17 @@ class DialogueSettings:
     """What people said, and who is to be learnt."""
 
     dialogues: str = _help(
-        "data/tidy_tide.jsonl", "Script file: .jsonl or .txt (docs/own_script.md)."
+        "data/tidy_tide.jsonl",
+        "Script file (docs/own_script.md, docs/data_forms.md), or Hub id or folder of a dataset.",
+    )
+    dialogues_form: str | None = _help(
+        None, "Form of the dialogues, docs/data_forms.md; without it the file itself tells."
+    )
+    dialogues_columns: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Two columns of pairs, or field=column ... of a dataset (data_forms.md)."
+        },
     )
     character: str = _help("PLUME", "Name of the speaker whose way of talking is the goal.")
     max_turns: int = _help(3, "Turns of history in a context.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from rlhf_dialog.console import console, is_main_process
+from rlhf_dialog.dialogues.duplicates import drop_duplicates
 from rlhf_dialog.dialogues.examples import make_examples, require_character
 from rlhf_dialog.dialogues.readers import read_dialogues
 from rlhf_dialog.dialogues.schema import Dialogue, Example
@@ -52,12 +53,15 @@ class Script:
 
 
 def load_script(settings: DialogueSettings, seed: int) -> Script:
-    """Reads, checks and splits the dialogues.
+    """Reads, checks and splits the dialogues; of copies one is kept.
 
     Raises:
         UserError: anything wrong with the file, or a character too rare to learn and to test.
     """
-    dialogues = read_dialogues(settings.dialogues)
+    read = read_dialogues(settings.dialogues, settings.dialogues_form, settings.dialogues_columns)
+    dialogues, dropped = drop_duplicates(read)
+    for reason, number in dropped.items():
+        console.print(f"{settings.dialogues}: {number} {reason} left out")
     require_character(dialogues, settings.character, FEWEST_REPLIES)
     script = Script(settings, split_dialogues(dialogues, settings.shares, seed))
     for name in script.splits:
