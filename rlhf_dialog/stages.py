@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from rlhf_dialog.console import console, is_main_process
 from rlhf_dialog.dialogues.duplicates import drop_duplicates
-from rlhf_dialog.dialogues.examples import make_examples, require_character
+from rlhf_dialog.dialogues.examples import FEWEST_REPLIES, make_examples, require_character
 from rlhf_dialog.dialogues.readers import read_dialogues
 from rlhf_dialog.dialogues.schema import Dialogue, Example
 from rlhf_dialog.dialogues.splits import split_dialogues
@@ -27,7 +27,6 @@ from rlhf_dialog.generators.loading import Generator, fresh_generator, load_gene
 from rlhf_dialog.generators.warm_start import MARKER, is_warm_started, warm_start
 from rlhf_dialog.settings import DialogueSettings, DiscriminatorSettings, GeneratorSettings
 
-FEWEST_REPLIES = 100  # of the character in the whole script
 FEWEST_IN_SPLIT = 8  # of the character in each of the four splits
 
 

@@ -8,6 +8,8 @@ from itertools import groupby
 from rlhf_dialog.dialogues.schema import Context, Dialogue, Example, Turn, speaker_key
 from rlhf_dialog.errors import UserError
 
+FEWEST_REPLIES = 100  # of a character in the whole script, to be learnt and tested
+
 
 def make_examples(
     dialogues: Sequence[Dialogue], *, character: str | None = None, max_turns: int = 3
