@@ -73,6 +73,9 @@ class GeneratorSettings:
         None,
         "Hub id or folder of a causal or encoder-decoder model; without it a fresh one is made.",
     )
+    input_form: str | None = _help(
+        None, "Form of the prompts (docs/input_forms.md); without it that of the model's family."
+    )
     context_length: int = _help(64, "Longest prompt, in tokens; older turns are dropped first.")
     fresh_architecture: str = _help(
         "gpt2", "Architecture of a fresh model: gpt2 | blenderbot-small."

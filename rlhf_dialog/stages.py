@@ -13,7 +13,7 @@ from rlhf_dialog.console import console, is_main_process
 from rlhf_dialog.dialogues.duplicates import drop_duplicates
 from rlhf_dialog.dialogues.examples import FEWEST_REPLIES, make_examples, require_character
 from rlhf_dialog.dialogues.readers import read_dialogues
-from rlhf_dialog.dialogues.schema import Dialogue, Example
+from rlhf_dialog.dialogues.schema import Context, Dialogue, Example
 from rlhf_dialog.dialogues.splits import split_dialogues
 from rlhf_dialog.discriminators.model import Discriminator, fresh_discriminator, load_discriminator
 from rlhf_dialog.discriminators.negatives import (
@@ -23,6 +23,7 @@ from rlhf_dialog.discriminators.negatives import (
 )
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.decoding import sample_replies
+from rlhf_dialog.generators.input_forms import use_input_form
 from rlhf_dialog.generators.loading import Generator, fresh_generator, load_generator
 from rlhf_dialog.generators.warm_start import MARKER, is_warm_started, warm_start
 from rlhf_dialog.settings import DialogueSettings, DiscriminatorSettings, GeneratorSettings
@@ -100,7 +101,8 @@ def make_generator(
     """The generator the settings name, or a fresh one; nothing is trained yet.
 
     Raises:
-        UserError: a model that is not to be found, or too short for the prompts and replies.
+        UserError: a model that is not to be found, too short for the prompts and replies, or one
+            that cannot read the form of prompts that the settings name.
     """
     if settings.generator is not None:
         generator = load_generator(settings.generator)
@@ -115,8 +117,23 @@ def make_generator(
             positions=settings.context_length + response_length,
             seed=seed,
         )
+    if settings.input_form is not None:
+        use_input_form(generator, settings.input_form)
+        _require_what_is_read(script, settings.input_form)
     check_lengths(generator, settings.context_length, response_length)
     return generator
+
+
+def _require_what_is_read(script: Script, form: str) -> None:
+    """Raises UserError where no dialogue has the persona or summary that the form is made of."""
+    if form not in ("persona", "summary"):
+        return
+    contexts = (example.context for example in script.everybody("generator"))
+    if not any(isinstance(c, Context) and getattr(c, form) for c in contexts):
+        raise UserError(
+            f"input_form: {form!r} reads a {form}, and no dialogue of {script.settings.dialogues} "
+            "has one; add it (docs/data_forms.md), or choose another form."
+        )
 
 
 def warm_start_generator(

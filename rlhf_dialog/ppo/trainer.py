@@ -387,7 +387,7 @@ class SeqGANPPOTrainer(PPOTrainer):
 
     def _collate(self, examples: Sequence[Example]) -> dict:
         contexts = [list(example.context) for example in examples]
-        prompts = [encode_context(self.generator, c, self.context_length) for c in contexts]
+        prompts = [encode_context(self.generator, e.context, self.context_length) for e in examples]
         ids, mask = pad_prompts(prompts, self.generator)
         return {"input_ids": ids, "attention_mask": mask, "contexts": contexts}
 
