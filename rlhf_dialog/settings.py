@@ -33,7 +33,17 @@ class DialogueSettings:
     """What people said, and who is to be learnt."""
 
     dialogues: str = _help(
-        "data/tidy_tide.jsonl", "Script file: .jsonl or .txt (docs/own_script.md)."
+        "data/tidy_tide.jsonl",
+        "Script file (docs/own_script.md, docs/data_forms.md), or Hub id or folder of a dataset.",
+    )
+    dialogues_form: str | None = _help(
+        None, "Form of the dialogues, docs/data_forms.md; without it the file itself tells."
+    )
+    dialogues_columns: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Two columns of pairs, or field=column ... of a dataset (data_forms.md)."
+        },
     )
     character: str = _help("PLUME", "Name of the speaker whose way of talking is the goal.")
     max_turns: int = _help(3, "Turns of history in a context.")
@@ -62,6 +72,9 @@ class GeneratorSettings:
     generator: str | None = _help(
         None,
         "Hub id or folder of a causal or encoder-decoder model; without it a fresh one is made.",
+    )
+    input_form: str | None = _help(
+        None, "Form of the prompts (docs/input_forms.md); without it that of the model's family."
     )
     context_length: int = _help(64, "Longest prompt, in tokens; older turns are dropped first.")
     fresh_architecture: str = _help(

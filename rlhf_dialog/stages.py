@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from rlhf_dialog.console import console, is_main_process
-from rlhf_dialog.dialogues.examples import make_examples, require_character
+from rlhf_dialog.dialogues.duplicates import drop_duplicates
+from rlhf_dialog.dialogues.examples import FEWEST_REPLIES, make_examples, require_character
 from rlhf_dialog.dialogues.readers import read_dialogues
-from rlhf_dialog.dialogues.schema import Dialogue, Example
+from rlhf_dialog.dialogues.schema import Context, Dialogue, Example
 from rlhf_dialog.dialogues.splits import split_dialogues
 from rlhf_dialog.discriminators.model import Discriminator, fresh_discriminator, load_discriminator
 from rlhf_dialog.discriminators.negatives import (
@@ -26,6 +27,7 @@ from rlhf_dialog.discriminators.penalties import CopyPenalty, LengthPenalty, Rep
 from rlhf_dialog.discriminators.rewards import TextReward, TextScorer, WeightedSum, named_reward
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.decoding import sample_replies
+from rlhf_dialog.generators.input_forms import use_input_form
 from rlhf_dialog.generators.loading import (
     Generator,
     check_lengths,
@@ -36,7 +38,6 @@ from rlhf_dialog.generators.warm_start import MARKER, is_warm_started, warm_star
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.settings import DialogueSettings, DiscriminatorSettings, GeneratorSettings
 
-FEWEST_REPLIES = 100  # of the character in the whole script
 FEWEST_IN_SPLIT = 8  # of the character in each of the four splits
 SEEDS_APART = 100_003  # from one process to the next, as in TRL
 
@@ -63,12 +64,15 @@ class Script:
 
 
 def load_script(settings: DialogueSettings, seed: int) -> Script:
-    """Reads, checks and splits the dialogues.
+    """Reads, checks and splits the dialogues; of copies one is kept.
 
     Raises:
         UserError: anything wrong with the file, or a character too rare to learn and to test.
     """
-    dialogues = read_dialogues(settings.dialogues)
+    read = read_dialogues(settings.dialogues, settings.dialogues_form, settings.dialogues_columns)
+    dialogues, dropped = drop_duplicates(read)
+    for reason, number in dropped.items():
+        console.print(f"{settings.dialogues}: {number} {reason} left out")
     require_character(dialogues, settings.character, FEWEST_REPLIES)
     script = Script(settings, split_dialogues(dialogues, settings.shares, seed))
     for name in script.splits:
@@ -108,7 +112,8 @@ def make_generator(
     """The generator the settings name, or a fresh one; nothing is trained yet.
 
     Raises:
-        UserError: a model that is not to be found, or too short for the prompts and replies.
+        UserError: a model that is not to be found, too short for the prompts and replies, or one
+            that cannot read the form of prompts that the settings name.
     """
     if settings.generator is not None:
         generator = load_generator(settings.generator)
@@ -123,8 +128,23 @@ def make_generator(
             positions=settings.context_length + response_length,
             seed=seed,
         )
+    if settings.input_form is not None:
+        use_input_form(generator, settings.input_form)
+        _require_what_is_read(script, settings.input_form)
     check_lengths(generator, settings.context_length, response_length)
     return generator
+
+
+def _require_what_is_read(script: Script, form: str) -> None:
+    """Raises UserError where no dialogue has the persona or summary that the form is made of."""
+    if form not in ("persona", "summary"):
+        return
+    contexts = (example.context for example in script.everybody("generator"))
+    if not any(isinstance(c, Context) and getattr(c, form) for c in contexts):
+        raise UserError(
+            f"input_form: {form!r} reads a {form}, and no dialogue of {script.settings.dialogues} "
+            "has one; add it (docs/data_forms.md), or choose another form."
+        )
 
 
 def warm_start_generator(

@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from rlhf_dialog.dialogues.schema import Dialogue, Example, Turn, speaker_key
+from rlhf_dialog.dialogues.schema import Context, Dialogue, Example, Turn, speaker_key
 from rlhf_dialog.errors import UserError
+
+FEWEST_REPLIES = 100  # of a character in the whole script, to be learnt and tested
 
 
 def make_examples(
@@ -15,7 +17,8 @@ def make_examples(
     """Every reply with the turns before it, in the order of the dialogues.
 
     Adjacent turns of one speaker are first merged into one, joined by a space. Every turn but the
-    first of a dialogue is then a reply to somebody else.
+    first of a dialogue is then a reply to somebody else. Its context knows the persona of who
+    replies, and the summary that the dialogue holds of it.
 
     Args:
         dialogues: where to look.
@@ -34,9 +37,11 @@ def make_examples(
         for place in range(1, len(turns)):
             reply = turns[place]
             if wanted is None or speaker_key(reply.speaker) == wanted:
-                context = tuple(turn.text for turn in turns[max(0, place - max_turns) : place])
-                answers = turns[place - 1].speaker
-                examples.append(Example(context, reply.text, reply.speaker, dialogue.id, answers))
+                before = turns[max(0, place - max_turns) : place]
+                texts = (turn.text for turn in before)
+                context = Context(texts, dialogue.persona_of(reply.speaker), reply.summary)
+                example = (context, reply.text, reply.speaker, dialogue.id, before[-1].speaker)
+                examples.append(Example(*example, reply.distractors))
     return examples
 
 
@@ -74,6 +79,15 @@ def require_character(dialogues: Sequence[Dialogue], character: str, minimum: in
 
 
 def _merged(turns: Sequence[Turn]) -> list[Turn]:
-    """`turns`, with neighbours of one speaker joined; the first spelling of the name is kept."""
+    """`turns`, with neighbours of one speaker joined; the first spelling of the name is kept.
+
+    A joined turn has the summary of its first part, which is of what came before, and no
+    distractors, which are alternatives to a part.
+    """
     runs = (list(run) for _, run in groupby(turns, key=lambda turn: speaker_key(turn.speaker)))
-    return [Turn(run[0].speaker, " ".join(turn.text for turn in run)) for run in runs]
+    return [
+        run[0]
+        if len(run) == 1
+        else Turn(run[0].speaker, " ".join(turn.text for turn in run), summary=run[0].summary)
+        for run in runs
+    ]

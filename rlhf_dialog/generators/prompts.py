@@ -1,14 +1,8 @@
-"""How a context (texts, oldest first) becomes a prompt (token ids), one form per family.
+"""How a context (texts, oldest first) becomes a prompt (token ids) that is not too long.
 
-========================  =====================================================================
-causal (DialoGPT)         ``turn <eos> turn <eos>``: turns joined and closed by EOS
-causal with a template    the model's own chat template; the last turn is the user's
-BlenderBot-small          ``turn __end__ __start__ turn``: as its authors' examples join turns
-other encoder-decoders    ``turn \\n turn <eos>``
-========================  =====================================================================
-
-A context that is too long loses its oldest turns first; a single turn that is too long loses its
-beginning. A reply is its token ids and EOS.
+The form is the model's: `input_forms` has them all. A context that is too long loses its oldest
+turns first, then its persona's last sentences or its summary's last words; a single turn that is
+too long loses its beginning. A reply is its token ids and EOS.
 """
 
 from __future__ import annotations
@@ -17,27 +11,64 @@ from collections.abc import Sequence
 
 import torch
 
+from rlhf_dialog.dialogues.schema import Context
+from rlhf_dialog.generators.input_forms import Prompt, render
 from rlhf_dialog.generators.loading import Generator
 
+_CHARACTERS = 32  # more than a token has on average, in any language
 IGNORED = -100  # label of a position that no loss sees
 
 
 def encode_context(generator: Generator, context: Sequence[str], max_tokens: int) -> list[int]:
-    """Prompt ids of one context, at most `max_tokens` of them."""
-    turns = list(context)
-    while True:
-        ids = _render(generator, turns)
-        if len(ids) <= max_tokens:
-            return ids
-        if len(turns) == 1:
-            break
-        turns = turns[1:]
-    text = turns[0]
-    while len(ids) > max_tokens and len(text) > 1:
-        text = text[max(1, len(text) // 8) :]
-        text = text.partition(" ")[2] or text  # on to the next word; not every script has spaces
-        ids = _render(generator, [text])
-    return ids[-max_tokens:]
+    """Prompt ids of one context, at most `max_tokens` of them; see `build_prompt`."""
+    return build_prompt(generator, context, max_tokens).ids
+
+
+def build_prompt(generator: Generator, context: Sequence[str], max_tokens: int) -> Prompt:
+    """One context in the generator's input form, in at most `max_tokens` tokens.
+
+    Args:
+        context: texts, oldest first; a `Context` brings a persona and a summary to the forms that
+            read them.
+    """
+    context = context if isinstance(context, Context) else Context(context)
+    context = _bounded(context, _CHARACTERS * max_tokens)
+    prompt = render(generator, context)
+    while len(prompt.ids) > max_tokens and (shorter := _shortened(context)) is not None:
+        context = shorter
+        prompt = render(generator, context)
+    ids, types, reply_type = prompt
+    return Prompt(ids[-max_tokens:], types[-max_tokens:] if types else types, reply_type)
+
+
+def _bounded(context: Context, most: int) -> Context:
+    """Without the characters of each text that cannot be in the prompt, which are slow to encode:
+    the beginning of a turn, the end of a persona's sentence or of a summary."""
+    if max(map(len, (*context, *context.persona, context.summary))) <= most:
+        return context
+    turns = (text if len(text) <= most else _newest(text, len(text) - most) for text in context)
+    persona = (sentence[:most] for sentence in context.persona)
+    return Context(turns, persona, context.summary[:most])
+
+
+def _newest(text: str, less: int) -> str:
+    """`text` less so many characters, and on to the next word; not every script has spaces."""
+    text = text[less:]
+    return text.partition(" ")[2] or text
+
+
+def _shortened(context: Context) -> Context | None:
+    """The context with a little less in it; None when hardly anything is left."""
+    if len(context) > 1:
+        return Context(context[1:], context.persona, context.summary)
+    if context.persona:
+        return Context(context, context.persona[:-1], context.summary)
+    if context.summary:
+        return Context(context, (), context.summary[: len(context.summary) // 2])
+    text = context[0]
+    if len(text) <= 1:
+        return None
+    return Context([_newest(text, max(1, len(text) // 8))])
 
 
 def encode_reply(
@@ -91,45 +122,3 @@ def pad_ids(
         ids[index, place] = torch.tensor(row, dtype=torch.long)
         mask[index, place] = True
     return ids, mask
-
-
-def _render(generator: Generator, turns: Sequence[str]) -> list[int]:
-    tokenizer = generator.tokenizer
-    eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
-    if not generator.is_encoder_decoder:
-        if tokenizer.chat_template:
-            return _render_chat(generator, turns)
-        return [token for turn in turns for token in (*generator.encode(turn), eos)]
-    if generator.model.config.model_type == "blenderbot-small":
-        ids = generator.encode(turns[0])
-        for turn in turns[1:]:
-            ids += [eos, bos, *generator.encode(turn)]
-        return ids or [eos]
-    return [*generator.encode("\n".join(turns)), eos]
-
-
-def _render_chat(generator: Generator, turns: Sequence[str]) -> list[int]:
-    """The turn before the reply is the user's, the one before it the assistant's, and so on.
-
-    Many templates refuse a conversation that the assistant begins, so such a first turn is left
-    out; an odd `max_turns` loses nothing.
-    """
-    turns = turns[1:] if len(turns) % 2 == 0 else turns
-    roles = ["user" if (len(turns) - index) % 2 else "assistant" for index in range(len(turns))]
-    messages = [
-        {"role": role, "content": _without_control_tokens(generator, turn)}
-        for role, turn in zip(roles, turns, strict=True)
-    ]
-    return list(
-        generator.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True
-        )["input_ids"]
-    )
-
-
-def _without_control_tokens(generator: Generator, text: str) -> str:
-    """A template is filled as text and tokenized as a whole, so nobody may spell its markers."""
-    for token in generator.tokenizer.added_tokens_decoder.values():
-        if token.special:
-            text = text.replace(token.content, " ")
-    return generator.round_trip(text)

@@ -59,10 +59,9 @@ def collate(
     examples: Sequence[Example], generator: Generator, context_length: int
 ) -> dict[str, Any]:
     """A batch of contexts (B, P) and their mask; and as text, with people's replies to them."""
+    prompts = [encode_context(generator, example.context, context_length) for example in examples]
+    ids, mask = pad_prompts(prompts, generator)
     contexts = [list(example.context) for example in examples]
-    ids, mask = pad_prompts(
-        [encode_context(generator, c, context_length) for c in contexts], generator
-    )
     replies = [example.reply for example in examples]
     return {"input_ids": ids, "attention_mask": mask, "contexts": contexts, "replies": replies}
 

@@ -121,7 +121,7 @@ def test_files_that_cannot_be_read(tmp_path, suffix):
         read_dialogues(write(tmp_path, latin, f"latin{suffix}"))
 
 
-@pytest.mark.parametrize("name", ["script.json", "script", "script.docx"])
+@pytest.mark.parametrize("name", ["script", "script.docx"])
 def test_an_unknown_suffix_names_the_known_ones(tmp_path, name):
     with pytest.raises(UserError, match=r"is unknown; give a \.jsonl .* or a \.txt"):
         read_dialogues(write(tmp_path, GOOD, name))

@@ -90,6 +90,18 @@ def test_replies_that_do_not_fit_the_model(refused, script, tmp_path, make_gener
     assert "response_length 60" in sentence and "64 positions" in sentence
 
 
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("persona", "'persona' reads a persona, and no dialogue of"),
+        ("chat", "'chat' is for causal models with a chat template; this one is gpt2"),
+    ],
+)
+def test_a_form_of_prompts_that_cannot_be_made(refused, script, tmp_path, form, told):
+    sentence = refused(RECIPE, dialogues=script, output_dir=tmp_path / "run", input_form=form)
+    assert f"input_form: {told}" in sentence
+
+
 def test_more_episodes_than_contexts(refused, script, tmp_path):
     sentence = refused(
         "seqgan_ppo.py",

@@ -1,0 +1,276 @@
+"""The forms in which dialogue systems read a context: texts to token ids, and token types.
+
+docs/input_forms.md renders an example of each. What the user typed never becomes a control token:
+texts are encoded on their own, and control tokens are put between them by id.
+
+=================  =================================================================================
+dialogpt           ``turn <eos> turn <eos>`` (Zhang et al. 2020; their windows have 128 tokens)
+speakers           ``<bos> <sp1> turn <sp2> turn <sp1> turn <sp2>``, token types by speaker; the
+                   reply is always <sp2>'s (gpt2-dialogue-generation; its windows have 5 turns)
+persona            ``<bos> persona <speaker1> turn <speaker2> turn <speaker1>``, token types by
+                   segment (TransferTransfo, Wolf et al. 2019; 2k + 1 turns of history)
+separator          ``<bos> turn [SEPT] turn [SEPT]`` (Korean GPT-2); Meena's encoder has <bos> last
+summary            ``<bos> <sp1> summary <sp2> turn <sp1>``, the last turn alone
+blenderbot-small   ``turn __end__ __start__ turn``, as its authors' examples join turns
+chat               the model's own chat template; the last turn is the user's
+lines              ``turn \\n turn <eos>``, for other encoder-decoders
+=================  =================================================================================
+
+Encoder-decoders take "persona" and "summary" as text: ``your persona: …`` lines, as ParlAI gave
+them to BlenderBot, or the summary, before the turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jinja2
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_dialog.dialogues.schema import Context
+from rlhf_dialog.errors import UserError
+from rlhf_dialog.generators.loading import Generator, _grow_embeddings
+
+SP1, SP2 = "<sp1>", "<sp2>"
+SPEAKER1, SPEAKER2 = "<speaker1>", "<speaker2>"
+BEGIN, SEPARATOR, NEW_LINE = "<bos>", "[SEPT]", "__newln__"
+
+
+class Prompt(NamedTuple):
+    """Token ids of a context, and the token types of forms that have them."""
+
+    ids: list[int]
+    token_types: list[int] | None = None  # one for each id
+    reply_type: int | None = None  # of every token of the reply
+
+
+class InputForm(NamedTuple):
+    """How contexts are rendered, for whom, and with which control tokens."""
+
+    render: Callable[[Generator, Context], Prompt]
+    fits: Callable[[Generator], bool]
+    whom: str  # for an error
+    tokens: tuple[str, ...] = ()  # control tokens that causal models need
+    begins: bool = False  # needs a token of beginning that is not EOS
+    separates: bool = False  # needs a separator that is not EOS
+
+
+def use_input_form(generator: Generator, name: str) -> None:
+    """Makes `generator` read contexts in another form than its family's own, from now on.
+
+    Control tokens that its tokenizer lacks are added, with embeddings. The choice is a field of the
+    model's configuration, so a saved folder goes on with it.
+
+    Raises:
+        UserError: an unknown form, or one that this model cannot read.
+    """
+    if name not in FORMS:
+        raise UserError(f"input_form: {name!r} is not known; choose one of {', '.join(FORMS)}.")
+    form = FORMS[name]
+    if not form.fits(generator):
+        model_type = generator.model.config.model_type
+        raise UserError(f"input_form: {name!r} is for {form.whom}; this one is {model_type}.")
+    tokenizer = generator.tokenizer
+    if form.begins and tokenizer.bos_token_id in (None, tokenizer.eos_token_id):
+        tokenizer.add_special_tokens({"bos_token": BEGIN})
+    if form.separates and tokenizer.sep_token_id in (None, tokenizer.eos_token_id):
+        tokenizer.add_special_tokens({"sep_token": SEPARATOR})
+    tokens = [] if generator.is_encoder_decoder else list(form.tokens)
+    if name == "persona" and _is_blenderbot_small(generator):
+        tokens = [NEW_LINE]
+    missing = [token for token in tokens if token not in tokenizer.get_vocab()]
+    tokenizer.add_tokens(missing, special_tokens=True)
+    _grow_embeddings(generator.model, len(tokenizer))
+    generator.model.config.input_form = name
+
+
+def input_form(generator: Generator) -> str:
+    """The name of the form that `generator` reads: the one chosen, else its family's own."""
+    chosen = getattr(generator.model.config, "input_form", None)
+    if chosen:
+        return chosen
+    if not generator.is_encoder_decoder:
+        return "chat" if generator.tokenizer.chat_template else "dialogpt"
+    return "blenderbot-small" if _is_blenderbot_small(generator) else "lines"
+
+
+def render(generator: Generator, context: Context) -> Prompt:
+    """`context` in the generator's form, however long it becomes."""
+    texts = (_one_line(text) for text in context)
+    persona = (_one_line(text) for text in context.persona)
+    clean = Context(texts, persona, _one_line(context.summary))
+    return FORMS[input_form(generator)].render(generator, clean)
+
+
+def _one_line(text: str) -> str:
+    """Without line ends, which some forms part turns by, and halves of surrogate pairs, which no
+    tokenizer takes. Texts of a `Turn` have neither."""
+    text = " ".join(part for line in text.splitlines() if (part := line.strip()))
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _dialogpt(generator: Generator, context: Context) -> Prompt:
+    eos = generator.tokenizer.eos_token_id
+    return Prompt([token for turn in context for token in (*generator.encode(turn), eos)])
+
+
+def _speakers(generator: Generator, context: Context) -> Prompt:
+    # Backwards from the reply, which is <sp2>'s.
+    names = [(SP1, SP2)[(len(context) - place) % 2 == 0] for place in range(len(context))]
+    turns = list(zip(_ids(generator, *names), context, strict=True))
+    return _spoken(generator, turns, *_ids(generator, SP2))
+
+
+def _summary(generator: Generator, context: Context) -> Prompt:
+    if generator.is_encoder_decoder:
+        return _joined(generator, [*filter(None, [context.summary]), context[-1]])
+    first, second = _ids(generator, SP1, SP2)
+    return _spoken(generator, [(first, context.summary), (second, context[-1])], first)
+
+
+def _spoken(generator: Generator, turns: Sequence[tuple[int, str]], reply: int) -> Prompt:
+    """Each text behind the token of its speaker, which is also the type of its tokens."""
+    ids, types = [generator.tokenizer.bos_token_id], [turns[0][0]]
+    for speaker, text in turns:
+        segment = [speaker, *generator.encode(text)]
+        ids += segment
+        types += [speaker] * len(segment)
+    return Prompt([*ids, reply], [*types, reply], reply)
+
+
+def _persona(generator: Generator, context: Context) -> Prompt:
+    """`build_inputs` of TransferTransfo's article, less the reply.
+
+    Words alternate backwards from the reply, which is <speaker1>'s; types alternate forwards from
+    the persona, which is <speaker1>'s. With an odd number of turns, as there, the two agree.
+    """
+    if generator.is_encoder_decoder:
+        persona = [f"your persona: {sentence}" for sentence in context.persona]
+        return _joined(generator, context, persona)
+    speakers = _ids(generator, SPEAKER1, SPEAKER2)
+    words = [token for sentence in context.persona for token in generator.encode(sentence)]
+    segments = [[generator.tokenizer.bos_token_id, *words]]
+    for place, text in enumerate(context):
+        speaker = speakers[(len(context) - place) % 2]
+        segments.append([speaker, *generator.encode(text)])
+    segments.append([speakers[0]])
+    types = [speakers[place % 2] for place, segment in enumerate(segments) for _ in segment]
+    return Prompt([token for segment in segments for token in segment], types, types[-1])
+
+
+def _separator(generator: Generator, context: Context) -> Prompt:
+    tokenizer = generator.tokenizer
+    turns = [t for turn in context for t in (*generator.encode(turn), tokenizer.sep_token_id)]
+    begin = tokenizer.bos_token_id
+    return Prompt([*turns, begin] if generator.is_encoder_decoder else [begin, *turns])
+
+
+def _turns(generator: Generator, context: Context) -> Prompt:
+    return _joined(generator, context)
+
+
+def _joined(generator: Generator, turns: Sequence[str], before: Sequence[str] = ()) -> Prompt:
+    """Lines before the turns, and the turns, as an encoder reads them."""
+    tokenizer = generator.tokenizer
+    eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
+    if not _is_blenderbot_small(generator):
+        return Prompt([*generator.encode("\n".join([*before, *turns])), eos])
+    # An ordinary token of the vocabulary, and so of users, wherever no line is parted by it.
+    new_line = _ids(generator, NEW_LINE) if before else []
+    ids: list[int] = []
+    for line in before:
+        ids += [t for t in generator.encode(line) if t not in new_line] + new_line
+    for place, turn in enumerate(turns):
+        ids += [eos, bos] if place else []
+        ids += [t for t in generator.encode(turn) if t not in new_line]
+    return Prompt(ids or [eos])
+
+
+def _chat(generator: Generator, context: Context) -> Prompt:
+    """The turn before the reply is the user's, the one before it the assistant's, and so on; a
+    persona is the system's message.
+
+    Many templates refuse a conversation that the assistant begins, so such a first turn is left
+    out; an odd `max_turns` loses nothing. Where a template knows no system, the user's first turn
+    begins with the persona.
+    """
+    turns = [_without_control_tokens(generator, turn) for turn in context]
+    turns = turns[1:] if len(turns) % 2 == 0 else turns
+    persona = _without_control_tokens(generator, " ".join(context.persona))
+    system = [{"role": "system", "content": persona}] if persona else []
+    try:
+        return _filled_template(generator, [*system, *_messages(turns)])
+    except jinja2.TemplateError:
+        if not system:
+            raise
+        return _filled_template(generator, _messages([f"{persona} {turns[0]}", *turns[1:]]))
+
+
+def _messages(turns: Sequence[str]) -> list[dict[str, str]]:
+    roles = ["user" if (len(turns) - place) % 2 else "assistant" for place in range(len(turns))]
+    return [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)]
+
+
+def _filled_template(generator: Generator, messages: list[dict[str, str]]) -> Prompt:
+    encoded = generator.tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    return Prompt(list(encoded["input_ids"]))
+
+
+def _without_control_tokens(generator: Generator, text: str) -> str:
+    """A template is filled as text and tokenized as a whole, so nobody may spell its markers,
+    neither as they are nor in letters that the tokenizer normalizes to them."""
+    text = _unmarked(generator.tokenizer, text)
+    return _unmarked(generator.tokenizer, generator.round_trip(text))
+
+
+def _unmarked(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    for token in tokenizer.added_tokens_decoder.values():
+        if token.special:
+            text = text.replace(token.content, " ")
+    return text
+
+
+def _ids(generator: Generator, *tokens: str) -> list[int]:
+    vocabulary = generator.tokenizer.get_vocab()
+    missing = [token for token in tokens if token not in vocabulary]
+    if missing:
+        raise UserError(
+            f"input_form: the tokenizer has no {missing[0]}; give the model this form with "
+            "use_input_form, which adds it."
+        )
+    return [vocabulary[token] for token in tokens]
+
+
+def _is_blenderbot_small(generator: Generator) -> bool:
+    return generator.model.config.model_type == "blenderbot-small"
+
+
+def _is_causal(generator: Generator) -> bool:
+    return not generator.is_encoder_decoder
+
+
+def _is_any(generator: Generator) -> bool:
+    return True
+
+
+FORMS: dict[str, InputForm] = {
+    "dialogpt": InputForm(_dialogpt, _is_causal, "causal models"),
+    "speakers": InputForm(_speakers, _is_causal, "causal models", (SP1, SP2), begins=True),
+    "persona": InputForm(_persona, _is_any, "all models", (SPEAKER1, SPEAKER2), begins=True),
+    "separator": InputForm(_separator, _is_any, "all models", begins=True, separates=True),
+    "summary": InputForm(_summary, _is_any, "all models", (SP1, SP2), begins=True),
+    "blenderbot-small": InputForm(_turns, _is_blenderbot_small, "BlenderBot-small"),
+    "chat": InputForm(
+        _chat,
+        lambda generator: _is_causal(generator) and bool(generator.tokenizer.chat_template),
+        "causal models with a chat template",
+    ),
+    "lines": InputForm(
+        _turns,
+        lambda g: g.is_encoder_decoder and not _is_blenderbot_small(g),
+        "encoder-decoders other than BlenderBot-small",
+    ),
+}
