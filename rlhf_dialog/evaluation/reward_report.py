@@ -255,7 +255,7 @@ def _all_rows(report: dict[str, Any]) -> Iterator[dict[str, str]]:
             "definition": meaning,
         }
     for row in _degenerate_rows(report):
-        meaning = f"share of {row['definition']} below the real reply of the same context"
+        meaning = f"how often this scores below the real reply: {row['definition']}"
         yield row | {"title": f"{row['title']} below real", "definition": meaning}
     for row in _edit_rows(report):
         meaning = f"mean |change of the logit| of a real reply: {row['definition']}"
