@@ -15,6 +15,7 @@ from transformers import set_seed
 
 from rlhf_dialog.console import is_main_process, run_recipe, world_size
 from rlhf_dialog.discriminators.refresh import Refresher
+from rlhf_dialog.discriminators.shortcuts import shortcut_report
 from rlhf_dialog.discriminators.training import pretrain
 from rlhf_dialog.evaluation.comparison import compare_generators, publish
 from rlhf_dialog.evaluation.judge import save_judge, train_judge
@@ -72,7 +73,8 @@ def main() -> None:
     discriminator_report = pretrain(
         discriminator, pools, settings.discriminator, seed=seed, description="discriminator"
     )
-    print_held_out("discriminator", discriminator_report)
+    shortcuts = shortcut_report(pools, settings.discriminator, seed=seed)
+    print_held_out("discriminator", discriminator_report, shortcuts)
     judge_pools = human_pools(script, "judge", before, ppo.response_length)
     judge_report = train_judge(judge, judge_pools, settings.discriminator, seed=seed)
     print_held_out("judge", judge_report)

@@ -295,14 +295,12 @@ def print_held_out(
         console.print(f"{name}: held-out AUC against {figures}")
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    columns = ("real replies against", name, *(key.replace("_", ", ", 1) for key in shortcuts))
+    columns = ("real replies against", name, *(key.replace("_", " ") for key in shortcuts))
     for place, heading in enumerate(columns):
-        table.add_column(
-            heading.replace("bag, of_words", "bag of words"), justify="right" if place else "left"
-        )
+        table.add_column(heading, justify="right" if place else "left")
     for kind, value in aucs.items():
         others = (f"{of.get(kind, float('nan')):.2f}" for of in shortcuts.values())
-        label = "all of these, by their shares" if kind == "all" else kind.replace("_", " ")
+        label = "all, by their shares" if kind == "all" else kind.replace("_", " ")
         table.add_row(label, f"{value:.2f}", *others)
     console.print("held-out AUC beside what shortcuts reach on the reply alone:")
     console.print(table)

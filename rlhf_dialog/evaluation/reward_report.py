@@ -245,9 +245,9 @@ def _all_rows(report: dict[str, Any]) -> Iterator[dict[str, str]]:
     yield from _rows(report)
     for label, part in _parts(report):
         auc = part["metrics"]["auc"]
-        meaning = "AUC of the real replies against these alone"
-        if label.endswith("characters"):
-            meaning = "AUC among the replies of this length"
+        meaning = "AUC among the replies of this length"
+        if label.startswith("kind "):
+            meaning = "AUC of the real replies against these alone"
         yield {
             "title": f"AUC, {label}",
             "value": _figure(auc),
@@ -255,7 +255,7 @@ def _all_rows(report: dict[str, Any]) -> Iterator[dict[str, str]]:
             "definition": meaning,
         }
     for row in _degenerate_rows(report):
-        meaning = f"share of {row['definition']} below the real reply of the same context"
+        meaning = f"how often this scores below the real reply: {row['definition']}"
         yield row | {"title": f"{row['title']} below real", "definition": meaning}
     for row in _edit_rows(report):
         meaning = f"mean |change of the logit| of a real reply: {row['definition']}"
@@ -272,7 +272,7 @@ def _parts(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"kind {kind}", part | {"real": report["replies"]["real"], "fake": part["count"]}
     for part in report["by_length"]:
         least, most = part["least"], part["most"]
-        yield f"{least} to {most} characters", part
+        yield f"{least} characters" if least == most else f"{least} to {most} characters", part
 
 
 def _part(label: str, part: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,10 @@ def test_a_warm_started_generator_is_not_trained_again(steps):
 def test_the_discriminator_reports_each_kind_of_fake(steps):
     held_out = json.loads((steps / "disc/held_out.json").read_text())
     kinds = ("generated", "cast", "wrong_context", "degenerate")
-    assert all(0 <= held_out[f"auc/{kind}"] <= 1 for kind in kinds)
+    assert all(0 <= held_out[f"auc/{kind}"] <= 1 for kind in (*kinds, "all"))
+    assert set(held_out["shortcuts"]) == {"length", "casing_punctuation", "bag_of_words"}
+    for aucs in held_out["shortcuts"].values():
+        assert set(aucs) == {*kinds, "all"} and all(0 <= auc <= 1 for auc in aucs.values())
 
 
 def test_evaluation_on_its_own_agrees_with_the_run(steps, script, tmp_path):
