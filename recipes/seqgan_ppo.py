@@ -57,6 +57,10 @@ def main() -> None:
     generator = make_generator(script, settings.generator, general, **reply)
     discriminator = make_discriminator(script, "discriminator", settings.discriminator, seed=seed)
     judge = make_discriminator(script, "judge", settings.discriminator, seed=seed + 1)
+    people = {
+        split: human_pools(script, split, generator, ppo.response_length)
+        for split in ("discriminator", "judge")
+    }
     run = new_run(ppo.output_dir)
     config = all_values(*settings)
     write_config(run, config)
@@ -69,14 +73,13 @@ def main() -> None:
     before = generator.frozen_copy()
 
     # The discriminator is the reward. The judge never is: it learns elsewhere, from people alone.
-    pools = discriminator_pools(script, before, seed=seed, **lengths)
+    pools = discriminator_pools(people["discriminator"], before, seed=seed, **lengths)
     discriminator_report = pretrain(
         discriminator, pools, settings.discriminator, seed=seed, description="discriminator"
     )
     shortcuts = shortcut_report(pools, settings.discriminator, seed=seed)
     print_held_out("discriminator", discriminator_report, shortcuts)
-    judge_pools = human_pools(script, "judge", before, ppo.response_length)
-    judge_report = train_judge(judge, judge_pools, settings.discriminator, seed=seed)
+    judge_report = train_judge(judge, people["judge"], settings.discriminator, seed=seed)
     print_held_out("judge", judge_report)
 
     # Reinforcement learning.
@@ -95,7 +98,8 @@ def main() -> None:
     log = UpdateLog(run)
     log.attach(trainer)
     trainer.train()
-    save_generator(generator, run / "generator", {"stage": "ppo", "updates": len(log.history)})
+    updates = trainer.state.global_step
+    save_generator(generator, run / "generator", {"stage": "ppo", "updates": updates})
     if not is_main_process():
         return
     trainer.policy.save_value(run / "value")
@@ -116,7 +120,7 @@ def main() -> None:
     report = {
         "metrics": metrics,
         "seed": seed,
-        "updates": len(log.history),
+        "updates": updates,
         "versions": versions(),
         "config": config,
         "seconds": time.time() - start,

@@ -25,6 +25,7 @@ from rlhf_dialog.stages import (
     describe_script,
     discriminator_pools,
     general_examples,
+    human_pools,
     load_script,
     make_discriminator,
     make_generator,
@@ -43,13 +44,14 @@ def main() -> None:
     general = general_examples(script, settings.generator)
     generator = make_generator(script, settings.generator, general, **reply)
     discriminator = make_discriminator(script, "discriminator", settings.discriminator, seed=seed)
+    people = human_pools(script, "discriminator", generator, settings.ppo.response_length)
     run = new_run(settings.ppo.output_dir)
     write_config(run, all_values(*settings))
     describe_script(script)
     set_seed(seed)
     warm_start_generator(generator, script, settings.generator, general, **reply)
     pools = discriminator_pools(
-        script,
+        people,
         generator,
         context_length=settings.generator.context_length,
         **reply,

@@ -44,12 +44,12 @@ def parse_run(default_config: Path, arguments: Sequence[str] | None = None) -> R
         SeqGANPPOConfig,
     )
     settings = RunSettings(*parse(kinds, default_config=default_config, arguments=arguments))
-    for name, value in (("temperature", 1), ("top_k", 0), ("top_p", 1)):
+    for name, value in (("temperature", 1), ("top_k", 0), ("top_p", 1), ("stop_token_id", None)):
         # Fakes, judging and the test sample at these; a policy tuned under others would be
         # measured on a distribution it was not trained on.
         if getattr(settings.ppo, name) != value:
             raise UserError(
-                f"{name}: {getattr(settings.ppo, name)}, but recipes sample at {value}."
+                f"{name}: {getattr(settings.ppo, name)}, but recipes sample with {value}."
             )
     if PartialState().num_processes != world_size():
         raise UserError(

@@ -199,25 +199,42 @@ def human_pools(
     """What people said in one split: the character ("real") and the "cast".
 
     Every reply is spelt as the generator spells, so that casing and spacing tell nothing; one of
-    which its tokenizer leaves nothing is left out.
+    which its tokenizer leaves nothing is left out. Only the generator's tokenizer is asked.
+
+    Raises:
+        UserError: the tokenizer leaves too little of what the character says.
     """
     character = script.settings.character
     said = {
         "real": script.character(split),
         "cast": [e for e in script.everybody(split) if answers_somebody_else(e, character)],
     }
-    return {
+    spelt = {
         kind: [
-            Pair(example.context, reply, kind, example.dialogue_id)
+            Pair(
+                example.context,
+                reply,
+                kind,
+                example.dialogue_id,
+                generator.round_trip(example.context[-1], response_length),
+            )
             for example in examples
             if (reply := generator.round_trip(example.reply, response_length))
         ]
         for kind, examples in said.items()
     }
+    scenes = {pair.dialogue_id for pair in spelt["real"]}
+    if len(spelt["real"]) < FEWEST_IN_SPLIT or len(scenes) < 2:
+        raise UserError(
+            f"--generator: its tokenizer leaves {len(spelt['real'])} of {len(said['real'])} "
+            f"replies of {character!r} in the split {split!r}; it does not know the script's "
+            "language."
+        )
+    return spelt
 
 
 def discriminator_pools(
-    script: Script,
+    people: Mapping[str, list[Pair]],
     generator: Generator,
     *,
     context_length: int,
@@ -225,15 +242,14 @@ def discriminator_pools(
     seed: int,
 ) -> dict[str, list[Pair]]:
     """`human_pools` of the discriminator's split, and the generator's own replies to the same."""
-    pools = human_pools(script, "discriminator", generator, response_length)
     samples = sample_replies(
         generator,
-        [pair.context for pair in pools["real"]],
+        [pair.context for pair in people["real"]],
         context_length=context_length,
         response_length=response_length,
         seed=seed,
     )
-    return pools | {"generated": fakes("generated", pools["real"], samples)}
+    return {**people, "generated": fakes("generated", people["real"], samples)}
 
 
 def make_reward(
@@ -250,7 +266,8 @@ def make_reward(
         seed=ppo.seed + SEEDS_APART * PartialState().process_index,
         real_pairs=[
             (e.context, generator.round_trip(e.reply, ppo.response_length) or e.reply)
-            for e in script.character("generator")
+            for split in ("generator", "discriminator")  # rollouts, and evaluations in a run
+            for e in script.character(split)
         ],
     )
     penalties = [

@@ -39,6 +39,7 @@ def test_the_band_of_lengths_is_that_of_the_settings(tmp_path, band, in_band):
         output_dir=str(tmp_path),
         reward="constant",
         length_penalty_coef=1.0,
+        length_residual_window=0,
         length_penalty_least=least,
         length_penalty_most=most,
     )
@@ -48,4 +49,4 @@ def test_the_band_of_lengths_is_that_of_the_settings(tmp_path, band, in_band):
 
 
 def _nobody():
-    return Script(DialogueSettings(), {"generator": []})
+    return Script(DialogueSettings(), {"generator": [], "discriminator": []})

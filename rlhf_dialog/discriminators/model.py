@@ -125,6 +125,10 @@ def load_discriminator(
         raise cannot_load(what, name_or_path, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise cannot_load(what, name_or_path, ValueError("its tokenizer has no words"))
+    if tokenizer.pad_token is None or tokenizer.sep_token is None:
+        raise cannot_load(
+            what, name_or_path, ValueError("its tokenizer has no padding or no separator token")
+        )
     if trained and info["missing_keys"]:
         raise UserError(
             f"--{what} {name_or_path}: has no trained classification head, so its scores would be "

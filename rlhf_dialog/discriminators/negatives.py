@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rlhf_dialog.dialogues.schema import Example, speaker_key
+from rlhf_dialog.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Pair:
     reply: str
     kind: str  # "real", or a row of the table above
     dialogue_id: str  # of the context
+    answered: str = ""  # the turn that is answered, spelt as replies are; left empty: as it stands
+
+    def __post_init__(self) -> None:
+        if not self.answered:
+            object.__setattr__(self, "answered", self.context[-1])
 
     @property
     def is_real(self) -> bool:
@@ -70,33 +76,39 @@ def degenerate_fakes(reals: Sequence[Pair], rng: random.Random) -> list[Pair]:
 
 
 def _too_short(real: Pair, rng: random.Random) -> str:
-    words = real.reply.split()
-    start = rng.randrange(len(words))
-    return " ".join(words[start : start + rng.randint(1, 2)])
+    parts, between = _parts(real.reply)
+    start = rng.randrange(len(parts))
+    return between.join(parts[start : start + rng.randint(1, 2)])
 
 
 def _repeated(real: Pair, rng: random.Random) -> str:
-    words = real.reply.split()
-    width = rng.randint(1, min(3, len(words)))
-    start = rng.randrange(len(words) - width + 1)
-    return " ".join(words[start : start + width] * rng.randint(2, 5))
+    parts, between = _parts(real.reply)
+    width = rng.randint(1, min(3, len(parts)))
+    start = rng.randrange(len(parts) - width + 1)
+    return between.join(parts[start : start + width] * rng.randint(2, 5))
 
 
 def _copied_word(real: Pair, rng: random.Random) -> str:
-    """A word of the context, a name if there is one, said once or several times."""
-    words = " ".join(real.context).split()
+    """A word of the turn that is answered, a name if there is one, said once or several times."""
+    words = real.answered.split()
     names = [word for word in words if word[:1].isupper()]
     return " ".join([rng.choice(names or words)] * rng.randint(1, 3))
 
 
 def _copied_turn(real: Pair, rng: random.Random) -> str:
     """The turn that is answered: an earlier one may be the character's own words."""
-    return real.context[-1]
+    return real.answered
 
 
 def _shuffled(real: Pair, rng: random.Random) -> str:
-    words = real.reply.split()
-    return " ".join(rng.sample(words, len(words)))
+    parts, between = _parts(real.reply)
+    return between.join(rng.sample(parts, len(parts)))
+
+
+def _parts(text: str) -> tuple[list[str], str]:
+    """Words and the space between them; characters where there is a single word, as in Japanese."""
+    words = text.split()
+    return (words, " ") if len(words) > 1 else (list(text.strip()), "")
 
 
 def match_lengths(
@@ -122,15 +134,20 @@ def mix(
     count: int,
     rng: random.Random,
 ) -> list[Pair]:
-    """`count` fakes drawn from `pools` by `shares`, with replacement."""
-    total = sum(share for kind, share in shares.items() if pools.get(kind))
-    mixed: list[Pair] = []
-    for kind, share in shares.items():
-        pool = pools.get(kind)
-        if pool:
-            mixed += rng.choices(pool, k=round(count * share / total))
-    rng.shuffle(mixed)
-    return mixed
+    """`count` fakes drawn from `pools` by `shares`, with replacement.
+
+    Raises:
+        UserError: no pool of a kind that has a share holds anything.
+    """
+    there = {kind: share for kind, share in shares.items() if share and pools.get(kind)}
+    if not there:
+        named = ", ".join(f"{kind}_share" for kind, share in shares.items() if share)
+        raise UserError(
+            f"{named}: there are no fakes of these kinds; raise wrong_context_share or "
+            "degenerate_share."
+        )
+    kinds = rng.choices(list(there), list(there.values()), k=count)
+    return [rng.choice(pools[kind]) for kind in kinds]
 
 
 @dataclass

@@ -96,9 +96,9 @@ class Refresher:
         """`refresh_steps` optimizer steps; their losses, nats."""
         settings = self.settings
         share = settings.replay_share
-        generated = [*fresh, *self.replay.sample(round(len(fresh) * share / (1 - share)), self.rng)]
-        if settings.match_lengths:
-            generated = match_lengths(generated, self.train["real"], self.rng)
+        old = self.replay.sample(round(len(fresh) * share / (1 - share)), self.rng)
+        # Matched apart: of a generator that has become wordy, the older fakes alone would be left.
+        generated = [*self._as_long_as_reals(fresh), *self._as_long_as_reals(old)]
         mixed = batches(
             {**self.train, "generated": generated},
             refresh_shares(settings),
@@ -118,6 +118,11 @@ class Refresher:
                 )
                 for batch in mixed
             ]
+
+    def _as_long_as_reals(self, pool: Sequence[Pair]) -> Sequence[Pair]:
+        if not self.settings.match_lengths:
+            return pool
+        return match_lengths(pool, self.rng.choices(self.train["real"], k=len(pool)), self.rng)
 
     def _accuracies(self, unseen: Sequence[Pair]) -> dict[str, float]:
         # A generator that only repeats the real replies leaves nothing to tell apart: chance.

@@ -32,6 +32,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, StandardScaler
 
+from rlhf_dialog.dialogues.words import count_words
 from rlhf_dialog.discriminators.negatives import Pair
 from rlhf_dialog.discriminators.training import fake_shares, mixed_auc, split_pools
 from rlhf_dialog.settings import DiscriminatorSettings
@@ -41,7 +42,7 @@ MOST_FEATURES = 50_000  # of each TF-IDF
 
 def _lengths(replies: Sequence[str]) -> np.ndarray:
     """(N, 2) float64: log(1 + characters), log(1 + words)."""
-    return np.log1p([[len(reply), len(reply.split())] for reply in replies])
+    return np.log1p([[len(reply), count_words(reply)] for reply in replies])
 
 
 def letter_shapes(reply: str) -> str:

@@ -121,11 +121,14 @@ def _aside(pools: Mapping[str, Sequence[Pair]], rng: random.Random, share: float
         raise ValueError("real replies of at least two dialogues are needed, one to be held out")
     wanted, order = share * reals.total(), sorted(reals)
     rng.shuffle(order)
-    aside, held = {order[0]}, reals[order[0]]
-    for dialogue in order[1:-1]:
+    aside: set[str] = set()
+    held = 0
+    for dialogue in order:
         if held + reals[dialogue] / 2 <= wanted:
             aside.add(dialogue)
             held += reals[dialogue]
+    if not aside:
+        aside = {min(order, key=lambda dialogue: reals[dialogue])}
     others = sorted({pair.dialogue_id for pool in pools.values() for pair in pool} - set(reals))
     return aside | {dialogue for dialogue in others if rng.random() < share}
 
@@ -211,6 +214,6 @@ def batches(
     """Balanced batches: half of each is real, half fake."""
     half = size // 2
     for _ in range(count):
-        yield rng.sample(pools["real"], min(half, len(pools["real"]))) + mix(
-            pools, shares, half, rng
-        )
+        enough = len(pools["real"]) >= half
+        reals = rng.sample(pools["real"], half) if enough else rng.choices(pools["real"], k=half)
+        yield reals + mix(pools, shares, half, rng)

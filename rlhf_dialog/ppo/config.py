@@ -273,7 +273,7 @@ class SeqGANPPOConfig(PPOConfig):
             self.stop_token = None
         if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "bf16":
             self.bf16 = True  # asked for at launch
-        if self.load_best_model_at_end and self.metric_for_best_model is None:
+        if _plain(self.save_strategy) == "best" and self.metric_for_best_model is None:
             self.metric_for_best_model = "judge/score"
         super().__post_init__()
 
@@ -308,6 +308,11 @@ class SeqGANPPOConfig(PPOConfig):
                 f"length_penalty_least: {self.length_penalty_least} must be from 1 to "
                 f"length_penalty_most, {self.length_penalty_most}."
             )
+        if self.length_penalty_coef and self.length_residual_window:
+            raise UserError(
+                "length_penalty_coef: needs length_residual_window: 0, which would take the "
+                "penalty out again."
+            )
         if self.response_length < 2:
             raise UserError("response_length: a reply needs at least 2 tokens, one word and EOS.")
         if self.stop_token is None and self.stop_token_id is None:
@@ -337,7 +342,7 @@ _POSITIVE = (
 _NOT_NEGATIVE = (
     "kl_coef vf_coef entropy_coef top_k min_reply_tokens short_reply_penalty supervised_coef "
     "supervised_coef_final length_residual_window max_grad_norm eval_samples_shown "
-    "repetition_penalty_coef copy_penalty_coef length_penalty_coef"
+    "repetition_penalty_coef copy_penalty_coef length_penalty_coef learning_rate weight_decay"
 )
 _COUNTS = (
     "num_mini_batches num_ppo_epochs per_device_train_batch_size gradient_accumulation_steps "

@@ -168,10 +168,14 @@ def clipped_value_loss(
 def explained_variance(
     values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor, reduce: Reduce = identity
 ) -> torch.Tensor:
-    """1 - Var(R - V) / Var(R) over real tokens of all ranks: 1 perfect, 0 a constant guess."""
+    """1 - Var(R - V) / Var(R) over real tokens of all ranks: 1 perfect, 0 a constant guess; 0 too
+    where the returns are all alike and there is nothing to explain."""
     _check(mask, values, returns)
 
     def variance(x: torch.Tensor) -> torch.Tensor:
         return masked_mean((x - masked_mean(x, mask, reduce)) ** 2, mask, reduce)
 
-    return 1 - variance(returns - values) / variance(returns).clamp(min=1e-12)
+    total = variance(returns)
+    return torch.where(
+        total > 1e-12, 1 - variance(returns - values) / total, torch.zeros_like(total)
+    )

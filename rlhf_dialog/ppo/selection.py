@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils import broadcast_object_list
 from rich.table import Table
 from rich.text import Text
 from transformers import PreTrainedModel
 
 from rlhf_dialog.console import console
 from rlhf_dialog.dialogues.schema import Example
+from rlhf_dialog.discriminators.rewards import as_reward
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.ppo.rewards import score_texts
 
@@ -28,11 +30,14 @@ SAMPLES = "eval_samples.jsonl"
 def measure(trainer: SeqGANPPOTrainer, examples: Sequence[Example]) -> dict[str, float]:
     """Reward and monitors on one reply to each example's context, always drawn with one seed."""
     args = trainer.args
-    contexts = [list(example.context) for example in examples]
+    contexts = [example.context for example in examples]
     with torch.random.fork_rng():
         torch.manual_seed(trainer.local_seed)
         replies = trainer.sample_replies(contexts, args.per_device_eval_batch_size)
-    scores = score_texts(trainer.reward, contexts, replies)
+    reward = as_reward(trainer.reward)
+    state = reward.state_dict()
+    scores = score_texts(reward, contexts, replies)
+    reward.load_state_dict(state)  # a look must not change what a random reward draws next
     if trainer.is_world_process_zero():
         show_samples(
             contexts,
@@ -42,7 +47,9 @@ def measure(trainer: SeqGANPPOTrainer, examples: Sequence[Example]) -> dict[str,
             shown=args.eval_samples_shown,
             folder=Path(str(args.output_dir)),
         )
-    return {"objective/scores": scores.mean().item()} | trainer.monitor(contexts, replies)
+    metrics = {"objective/scores": scores.mean().item()} | trainer.monitor(contexts, replies)
+    # The first process's figures for all: callbacks that stop a run must agree.
+    return broadcast_object_list([metrics])[0]
 
 
 def evaluate_and_keep(trainer: SeqGANPPOTrainer) -> None:

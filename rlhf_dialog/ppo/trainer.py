@@ -165,7 +165,7 @@ class SeqGANPPOTrainer(PPOTrainer):
             self.control = self.callback_handler.on_step_begin(args, self.state, self.control)
             with torch.no_grad():  # a reward may well be a module
                 rollout = self.sample(next(batches))
-                scores = self.score(rollout)
+                scores = self.score(rollout).to(self.accelerator.device)
                 rewards, metrics = self.compute_rewards(rollout, scores)
                 advantages, returns = self.advantages(rollout, rewards)
                 metrics |= self._describe(rollout, returns)
@@ -216,37 +216,35 @@ class SeqGANPPOTrainer(PPOTrainer):
         )
 
     def score(self, rollout: Rollout) -> torch.Tensor:
-        """Reward of each reply (B,), as the reward gives it.
-
-        Raises:
-            UserError: the reward returned something else than one finite number for each reply.
-        """
-        return score_texts(self.reward, rollout.contexts, rollout.replies).to(
-            self.accelerator.device
-        )
+        """Reward of each reply (B,), as the reward gives it; see `score_texts`."""
+        return score_texts(self.reward, rollout.contexts, rollout.replies)
 
     def compute_rewards(
         self, rollout: Rollout, scores: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Per-token rewards (B, T): -β·KL at every token, and the shaped score by granularity."""
         args, mask = self.args, rollout.reply_mask
-        everyone = self.accelerator.gather(scores)
-        shaped = self.shape_scores(everyone, self.accelerator.gather(mask.sum(1)))
+        sampled, people = rollout.sampled, slice(rollout.demonstrations)
+        lengths = mask.sum(1)
+        everyone = self.accelerator.gather(scores[sampled])
+        shaped = self.shape_scores(everyone, self.accelerator.gather(lengths[sampled]))
         own = shaped.view(args.world_size, -1)[self.accelerator.process_index]
         own = own - ending_penalties(
-            rollout.ended(self.stop_token_id),
-            mask.sum(1),
+            rollout.ended(self.stop_token_id)[sampled],
+            lengths[sampled],
             missing_eos_penalty=args.missing_eos_penalty,
             min_reply_tokens=args.min_reply_tokens,
             short_reply_penalty=args.short_reply_penalty,
         )
+        # What people said is shaped by statistics of what the policy says: it scores higher and
+        # is longer, which would pass for an effect of length.
+        own = torch.cat([self.shape_scores.further(scores[people], lengths[people]), own])
         kl = objectives.kl_per_token(
             rollout.logprobs, rollout.ref_logprobs, mask, args.kl_estimator
         )
-        kl[: rollout.demonstrations] = 0  # nobody sampled these: they are no estimate of the KL
+        kl[people] = 0  # nobody sampled these: they are no estimate of the KL
         penalty = self.kl_controller.coefficient * kl
         rewards = self.spread_rewards(rollout, own, self._unwrapped) - penalty
-        sampled = rollout.sampled
         metrics = {
             "objective/scores": self._mean(scores[sampled]),
             "objective/kl": self._mean(kl[sampled].sum(1)),

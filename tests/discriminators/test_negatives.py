@@ -15,6 +15,7 @@ from rlhf_dialog.discriminators.negatives import (
     mix,
     wrong_context_fakes,
 )
+from rlhf_dialog.errors import UserError
 
 REALS = [
     Pair(
@@ -113,7 +114,29 @@ def test_mix_keeps_the_shares_and_leaves_out_what_is_not_there():
     }
     shares = {"generated": 0.6, "cast": 0.2, "degenerate": 0.2}
     kinds = Counter(pair.kind for pair in mix(pools, shares, 400, random.Random(0)))
-    assert kinds == {"generated": 300, "cast": 100}
+    assert set(kinds) == {"generated", "cast"} and kinds.total() == 400
+    assert kinds["generated"] == pytest.approx(300, abs=35)
+    assert len(mix(pools, shares, 1, random.Random(0))) == 1
+
+
+def test_no_fakes_of_any_kind_that_has_a_share_is_told_in_a_sentence():
+    with pytest.raises(UserError, match="cast_share: there are no fakes of these kinds"):
+        mix({"generated": REALS, "cast": []}, {"generated": 0.0, "cast": 0.5}, 4, random.Random(0))
+
+
+def test_a_copied_turn_is_spelt_as_the_generator_spells():
+    shouted = [Pair(("NO WAY!",), "well, I never", "real", "d", answered="no way !")]
+    broken = {p.reply for seed in range(40) for p in degenerate_fakes(shouted, random.Random(seed))}
+    assert "no way !" in broken and not any("NO" in reply for reply in broken)
+
+
+def test_a_reply_without_spaces_is_broken_too():
+    japanese = [Pair(("お茶は?",), "私はお茶が好きです", "real", "d")]
+    broken = {
+        p.reply for seed in range(40) for p in degenerate_fakes(japanese, random.Random(seed))
+    }
+    assert any(sorted(reply) == sorted("私はお茶が好きです") for reply in broken)
+    assert any(len(reply) <= 2 for reply in broken)
 
 
 def test_the_replay_buffer_forgets_the_oldest():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rlhf_dialog.discriminators.negatives import Pair
-from rlhf_dialog.discriminators.training import fake_shares, held_out_report, split_pools
+from rlhf_dialog.discriminators.training import batches, fake_shares, held_out_report, split_pools
 from tests.discriminators.toy import SETTINGS, toy_pools
 
 
@@ -66,6 +66,22 @@ def test_both_sides_hold_reals_however_few_dialogues_there_are(dialogues):
     }
     train, held_out = split_pools(pools, random.Random(0), lengths=True)
     assert train["real"] and held_out["real"]
+
+
+def test_a_long_dialogue_is_not_held_out_where_a_short_one_does():
+    pools = {
+        kind: [replace(pair, dialogue_id="long" if i < 70 else "short") for i, pair in enumerate(p)]
+        for kind, p in toy_pools(random.Random(2)).items()
+    }
+    for seed in range(20):
+        train, held_out = split_pools(pools, random.Random(seed), lengths=False)
+        assert len(train["real"]) == 70 and len(held_out["real"]) == 10
+
+
+def test_batches_are_balanced_however_few_the_reals():
+    pools = {kind: pool[:5] for kind, pool in toy_pools(random.Random(2)).items()}
+    (batch,) = batches(pools, {"generated": 0.5, "cast": 0.5}, 32, 1, random.Random(0))
+    assert sum(pair.is_real for pair in batch) == 16 and len(batch) == 32
 
 
 def test_one_dialogue_cannot_be_split():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, training_args
@@ -135,6 +136,8 @@ def test_every_field_is_in_one_of_the_lists():
     lists = (set(CHANGES), set(SHOWN_ELSEWHERE), set(REFUSED))
     assert set().union(*lists) == set(FIELDS)
     assert sum(map(len, lists)) == len(FIELDS)  # in one only
+    tests = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py"))
+    assert all(f"def {shown.split('::')[-1]}(" in tests for shown in SHOWN_ELSEWHERE.values())
     assert set(ACTED_UPON) <= INHERITED and set(FOLLOWS) <= set(REFUSED)
 
 

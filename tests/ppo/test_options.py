@@ -191,15 +191,17 @@ def test_whitened_rewards_keep_their_mean(build):
 
 
 def test_a_custom_stop_token_ends_replies_and_demonstrations(build, examples):
-    trainer, _ = build(stop_token_id=70, trainer={"supervised_examples": examples})
+    trainer, _ = build(
+        stop_token_id=70, demonstration_share=0.5, trainer={"supervised_examples": examples}
+    )
     assert trainer.stop_token_id == 70
     rows = trainer.anchor.draw(torch.Generator().manual_seed(0))
     last = rows[2][torch.arange(len(rows[2])), rows[3].sum(1) - 1]
     eos = trainer.generator.tokenizer.eos_token_id
     assert eos not in rows[2][rows[3]].tolist()
     assert (last == 70).any() or (rows[3].sum(1) == 6).all()
-    trainer.train()
     rollout = rollout_of(trainer)
+    assert rollout.demonstrations
     for ids, mask in zip(rollout.reply_ids, rollout.reply_mask, strict=True):
         reply = ids[mask].tolist()
         assert 70 not in reply[:-1] and (len(reply) == 6 or reply[-1] == 70)
