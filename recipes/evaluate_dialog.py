@@ -32,6 +32,8 @@ def main() -> None:
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--before", help="Hub id or folder of the generator before tuning.")
     known, rest = own.parse_known_args(sys.argv[1:])
+    if {"-h", "--help"} & set(rest):
+        own.print_help()  # the other flags follow
     settings = parse_run(DEFAULT_CONFIG, rest)
     if not is_main_process():  # one process measures; the others have nothing to do
         return

@@ -58,6 +58,8 @@ def new_run(folder: str | Path) -> Path:
 def refuse_used(folder: str | Path) -> None:
     """Raises UserError where the folder holds something already; nothing is created."""
     path = Path(folder)
+    if path.is_file():
+        raise UserError(f"--output_dir {path}: is a file; give a new folder.")
     try:
         used = path.is_dir() and any(path.iterdir())
     except OSError as error:

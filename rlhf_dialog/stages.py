@@ -27,7 +27,7 @@ from rlhf_dialog.discriminators.penalties import CopyPenalty, LengthPenalty, Rep
 from rlhf_dialog.discriminators.rewards import TextReward, TextScorer, WeightedSum, named_reward
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.decoding import sample_replies
-from rlhf_dialog.generators.input_forms import use_input_form
+from rlhf_dialog.generators.input_forms import input_form, use_input_form
 from rlhf_dialog.generators.loading import (
     Generator,
     check_lengths,
@@ -72,7 +72,7 @@ def load_script(settings: DialogueSettings, seed: int) -> Script:
     read = read_dialogues(settings.dialogues, settings.dialogues_form, settings.dialogues_columns)
     dialogues, dropped = drop_duplicates(read)
     for reason, number in dropped.items():
-        console.print(f"{settings.dialogues}: {number} {reason} left out")
+        console.print(f"{escape(settings.dialogues)}: {number} {reason} left out")
     require_character(dialogues, settings.character, FEWEST_REPLIES)
     script = Script(settings, split_dialogues(dialogues, settings.shares, seed))
     for name in script.splits:
@@ -97,7 +97,18 @@ def general_examples(script: Script, settings: GeneratorSettings) -> list[Exampl
     """Further conversation for the warm start, read before anything expensive begins."""
     if not settings.warm_start_dialogues:
         return []
-    dialogues = read_dialogues(settings.warm_start_dialogues)
+    held_out = {
+        dialogue.turns
+        for split in ("discriminator", "judge", "test")
+        for dialogue in script.splits[split]
+    }
+    read = read_dialogues(settings.warm_start_dialogues)
+    dialogues = [dialogue for dialogue in read if dialogue.turns not in held_out]
+    if len(read) > len(dialogues):
+        console.print(
+            f"{escape(settings.warm_start_dialogues)}: {len(read) - len(dialogues)} left out, "
+            "which discriminator, judge or test hold too"
+        )
     return make_examples(dialogues, max_turns=script.settings.max_turns)
 
 
@@ -129,10 +140,21 @@ def make_generator(
             seed=seed,
         )
     if settings.input_form is not None:
+        _refuse_untaught_form(generator, settings)
         use_input_form(generator, settings.input_form)
         _require_what_is_read(script, settings.input_form)
     check_lengths(generator, settings.context_length, response_length)
     return generator
+
+
+def _refuse_untaught_form(generator: Generator, settings: GeneratorSettings) -> None:
+    """Raises UserError where the warm start, which alone teaches a form, has been already."""
+    own = input_form(generator)
+    if is_warm_started(settings.generator) and own != settings.input_form:
+        raise UserError(
+            f"input_form: {settings.generator} was warm-started on the form {own!r} and is not "
+            f"trained again; leave input_form out, or give the model it came from."
+        )
 
 
 def _require_what_is_read(script: Script, form: str) -> None:
@@ -292,8 +314,8 @@ def describe_script(script: Script) -> None:
         for name, dialogues in script.splits.items()
     ]
     console.print(
-        f"[bold]{escape(script.settings.character)}[/bold] in {script.settings.dialogues}: "
-        + "; ".join(parts)
+        f"[bold]{escape(script.settings.character)}[/bold] in "
+        f"{escape(script.settings.dialogues)}: " + "; ".join(parts)
     )
 
 

@@ -1,11 +1,16 @@
 """The stages that recipes share."""
 
+import json
+
 import pytest
 import torch
 
+from rlhf_dialog.dialogues.schema import Dialogue, Turn
+from rlhf_dialog.errors import UserError
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
-from rlhf_dialog.settings import DialogueSettings
-from rlhf_dialog.stages import Script, make_reward
+from rlhf_dialog.settings import DialogueSettings, GeneratorSettings
+from rlhf_dialog.stages import Script, general_examples, make_reward, save_generator
+from rlhf_dialog.stages import make_generator as make_generator_of
 
 CONTEXT = ["tea or rain or tea"]
 REPLIES = ["aye", "aye aye aye aye", "tea or rain or tea", "one two three four five six seven"]
@@ -50,3 +55,26 @@ def test_the_band_of_lengths_is_that_of_the_settings(tmp_path, band, in_band):
 
 def _nobody():
     return Script(DialogueSettings(), {"generator": [], "discriminator": []})
+
+
+def test_general_conversation_teaches_nothing_of_the_test(tmp_path):
+    turns = [Turn("Ann", "Tea?"), Turn("Bob", "Yes.")], [Turn("Ann", "Rain?"), Turn("Bob", "No.")]
+    lines = [
+        json.dumps({"turns": [{"speaker": t.speaker, "text": t.text} for t in told]})
+        for told in turns
+    ]
+    path = tmp_path / "general.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    splits = {"generator": [], "discriminator": [], "judge": []}
+    script = Script(DialogueSettings(), {**splits, "test": [Dialogue("x", tuple(turns[0]))]})
+    examples = general_examples(script, GeneratorSettings(warm_start_dialogues=str(path)))
+    assert [example.reply for example in examples] == ["No."]
+
+
+def test_a_form_that_was_not_taught_is_refused(tmp_path, make_generator):
+    folder = tmp_path / "warm"
+    generator = make_generator("gpt2")
+    save_generator(generator, folder, {})
+    settings = GeneratorSettings(generator=str(folder), input_form="speakers")
+    with pytest.raises(UserError, match="was warm-started on the form 'dialogpt'"):
+        make_generator_of(_nobody(), settings, [], response_length=8, seed=0)

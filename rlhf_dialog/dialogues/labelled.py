@@ -9,9 +9,10 @@ JSON lines, one object a line, one of two forms in a file, any other fields allo
     {"chosen": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Aye."}],
      "rejected": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]}
 
-The second form is TRL's: plain strings, or lists of messages with an explicit `prompt` or none. Of
-messages the last one is the reply and those before it are the context; messages of one role that
-follow each other are one turn, and a system message is no turn: it is left out.
+The second form is TRL's: plain strings, or lists of messages with an explicit `prompt` or none. A
+prompt that the messages begin with is not read twice, and a plain one beside messages is the
+user's. Of messages the last one is the reply and those before it are the context; messages of one
+role that follow each other are one turn, and a system message is no turn: it is left out.
 """
 
 from __future__ import annotations
@@ -139,8 +140,11 @@ def _preference(record: dict[str, object], line: int) -> list[LabelledReply]:
     for field in ("chosen", "rejected"):
         value = record.get(field)
         if isinstance(value, list):
-            before = _messages(record["prompt"], "prompt") if "prompt" in record else []
-            sides[field] = _conversation([*before, *_messages(value, field)], field)
+            messages = _messages(value, field)
+            before = _prompt(record) if "prompt" in record else []
+            # Some datasets repeat the prompt in both conversations.
+            repeated = len(messages) > len(before) and messages[: len(before)] == before
+            sides[field] = _conversation(messages if repeated else [*before, *messages], field)
         else:
             context = _turns(record, "prompt" if "prompt" in record else "context")
             sides[field] = context, _reply(record, field, field == "chosen")
@@ -152,6 +156,12 @@ def _preference(record: dict[str, object], line: int) -> list[LabelledReply]:
         LabelledReply(*sides["chosen"], True, REAL, line),
         LabelledReply(*sides["rejected"], False, REJECTED, line),
     ]
+
+
+def _prompt(record: dict[str, object]) -> list[tuple[str, str]]:
+    """The prompt beside lists of messages: a list of them too, or what the user said."""
+    prompt = record["prompt"]
+    return [("user", prompt)] if isinstance(prompt, str) else _messages(prompt, "prompt")
 
 
 def _turns(record: dict[str, object], field: str) -> tuple[str, ...]:

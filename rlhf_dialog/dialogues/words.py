@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import regex
 
 # In this order: one character of a script written without spaces (else a Japanese sentence would be
-# a single word); a word, whose inner apostrophe belongs to it; any other visible character. The
-# metric distinct_n, a module that stands alone, has the same pattern; a test holds them together.
+# a single word); a word, whose inner apostrophe belongs to it; any other visible character. This is
+# the one definition: what is counted in data and what is measured on replies are the same words.
 _TOKENS = regex.compile(
     r"(?=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])\X"
     r"|[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*"

@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from rlhf_dialog.devices import own_device
+from rlhf_dialog.dialogues.control_tokens import without_control_tokens
 from rlhf_dialog.discriminators.model import SCORING_BATCH, load_discriminator
 from rlhf_dialog.errors import UserError, cannot_load
 
@@ -50,7 +51,8 @@ class ConversationRewardModel:
 
     The turns of a context alternate between user and assistant, the last one is the user's, and the
     reply is the assistant's. A conversation of more than `max_tokens` loses its oldest turns, and
-    of a last turn and reply that are still too long the first tokens.
+    of a last turn and reply that are still too long the first tokens. Control tokens that a text
+    spells are taken out of it, so that no reply opens turns of its own or closes the conversation.
     """
 
     model: PreTrainedModel
@@ -76,7 +78,8 @@ class ConversationRewardModel:
 
     def token_ids(self, context: Sequence[str], reply: str) -> list[int]:
         """The ids of one conversation, at most `max_tokens`."""
-        turns = list(context)
+        turns = [without_control_tokens(self.tokenizer, turn) for turn in context]
+        reply = without_control_tokens(self.tokenizer, reply)
         while True:
             roles = [
                 "assistant" if (len(turns) - i) % 2 == 0 else "user" for i in range(len(turns))

@@ -213,11 +213,15 @@ def pairwise(
         return None
     wins = np.array([(m > 0).sum() for m in margins])
     sizes = np.array([m.size for m in margins])
-    draws = np.random.default_rng(seed).integers(len(wins), size=(resamples, len(wins)))
-    accuracies = wins[draws].sum(1) / sizes[draws].sum(1)
+    rng = np.random.default_rng(seed)
+    accuracies = []
+    for start in range(0, resamples, at_once := max(1, _AT_ONCE // len(wins))):
+        rows = min(at_once, resamples - start)
+        draws = rng.integers(len(wins), size=(rows, len(wins)))
+        accuracies.append(wins[draws].sum(1) / sizes[draws].sum(1))
     everything = np.concatenate(margins)
     return {
-        "accuracy": _entry(float((everything > 0).mean()), [accuracies]),
+        "accuracy": _entry(float((everything > 0).mean()), accuracies),
         "pairs": int(everything.size),
         "ties": int((everything == 0).sum()),
         "mean_margin": float(everything.mean()),

@@ -13,7 +13,8 @@ separator          ``<bos> turn [SEPT] turn [SEPT]`` (Korean GPT-2); Meena's enc
 summary            ``<bos> <sp1> summary <sp2> turn <sp1>``, the last turn alone
 blenderbot-small   ``turn __end__ __start__ turn``, as its authors' examples join turns
 chat               the model's own chat template; the last turn is the user's
-lines              ``turn \\n turn <eos>``, for other encoder-decoders
+lines              ``turn \\n turn <eos>``, for other encoder-decoders; EOS for ``\\n``, where the
+                   tokenizer makes a space of a line end (T5)
 =================  =================================================================================
 
 Encoder-decoders take "persona" and "summary" as text: ``your persona: …`` lines, as ParlAI gave
@@ -26,8 +27,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jinja2
-from transformers import PreTrainedTokenizerBase
 
+from rlhf_dialog.dialogues.control_tokens import without_control_tokens
 from rlhf_dialog.dialogues.schema import Context
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.loading import Generator, _grow_embeddings
@@ -175,7 +176,10 @@ def _joined(generator: Generator, turns: Sequence[str], before: Sequence[str] = 
     tokenizer = generator.tokenizer
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
     if not _is_blenderbot_small(generator):
-        return Prompt([*generator.encode("\n".join([*before, *turns])), eos])
+        lines = [*before, *turns]
+        if _reads_line_ends(generator):
+            return Prompt([*generator.encode("\n".join(lines)), eos])
+        return Prompt([token for line in lines for token in (*generator.encode(line), eos)])
     # An ordinary token of the vocabulary, and so of users, wherever no line is parted by it.
     new_line = _ids(generator, NEW_LINE) if before else []
     ids: list[int] = []
@@ -185,6 +189,12 @@ def _joined(generator: Generator, turns: Sequence[str], before: Sequence[str] = 
         ids += [eos, bos] if place else []
         ids += [t for t in generator.encode(turn) if t not in new_line]
     return Prompt(ids or [eos])
+
+
+def _reads_line_ends(generator: Generator) -> bool:
+    """Whether a line end is anything else than a space: to the tokenizer of T5 it is not, and three
+    turns would be one to it."""
+    return generator.encode("a\nb") not in (generator.encode("a b"), generator.encode("ab"))
 
 
 def _chat(generator: Generator, context: Context) -> Prompt:
@@ -222,15 +232,8 @@ def _filled_template(generator: Generator, messages: list[dict[str, str]]) -> Pr
 def _without_control_tokens(generator: Generator, text: str) -> str:
     """A template is filled as text and tokenized as a whole, so nobody may spell its markers,
     neither as they are nor in letters that the tokenizer normalizes to them."""
-    text = _unmarked(generator.tokenizer, text)
-    return _unmarked(generator.tokenizer, generator.round_trip(text))
-
-
-def _unmarked(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    for token in tokenizer.added_tokens_decoder.values():
-        if token.special:
-            text = text.replace(token.content, " ")
-    return text
+    text = without_control_tokens(generator.tokenizer, text)
+    return without_control_tokens(generator.tokenizer, generator.round_trip(text))
 
 
 def _ids(generator: Generator, *tokens: str) -> list[int]:

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from rlhf_dialog.devices import own_device
+from rlhf_dialog.dialogues.control_tokens import control_tokens
 from rlhf_dialog.errors import UserError, cannot_load
 
 PAD_TOKEN = "<|pad|>"
@@ -65,11 +66,15 @@ class Generator:
         return self.decode(ids if response_length is None else ids[: response_length - 1])
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of plain text; text that spells a control token does not become one."""
+        """Token ids of plain text; text that spells a control token does not become one.
+
+        It becomes letters where the tokenizer can do so, and is left out where it cannot (tokens
+        that were added without being called special).
+        """
         ids = self.tokenizer(
             text, add_special_tokens=False, split_special_tokens=True, verbose=False
         )["input_ids"]
-        control = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+        control = control_tokens(self.tokenizer)
         return [token for token in ids if token not in control]
 
     def decode(self, ids: Iterable[int]) -> str:

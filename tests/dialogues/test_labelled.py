@@ -64,6 +64,17 @@ SYSTEM = {"role": "system", "content": "Be brief."}
             "chosen": messages("", "Aye.")[1:],
             "rejected": messages("", "Hello.")[1:],
         },
+        {
+            "prompt": [SYSTEM, *messages("Hi.")],  # repeated by both conversations
+            "chosen": messages("Hi.", "Aye."),
+            "rejected": messages("Hi.", "Hello."),
+        },
+        {"prompt": "Hi.", "chosen": messages("Hi.", "Aye."), "rejected": messages("Hi.", "Hello.")},
+        {
+            "prompt": "Hi.",
+            "chosen": messages("", "Aye.")[1:],
+            "rejected": messages("", "Hello.")[1:],
+        },
     ],
 )
 def test_every_preference_form_of_trl(tmp_path, record):
@@ -105,7 +116,7 @@ def test_messages_of_one_role_are_one_turn_and_those_before_the_reply_are_contex
         ([{"chosen": "a", "rejected": "b"}], 'line 1: field "context" is missing'),
         ([{"prompt": "a", "chosen": "b"}], 'line 1: field "rejected" is missing'),
         ([{"prompt": "a", "chosen": "b", "rejected": "b"}], "are the same"),
-        ([{"prompt": "a", "chosen": messages("b"), "rejected": "c"}], '"prompt" is of type str'),
+        ([{"prompt": 1, "chosen": messages("b"), "rejected": "c"}], '"prompt" is of type int'),
         ([{"chosen": messages("a"), "rejected": messages("b")}], 'end with .* "assistant"'),
         (
             [{"chosen": messages("a", "b"), "rejected": messages("c", roles=["assistant"])}],

@@ -6,10 +6,9 @@ import re
 import datasets
 import pytest
 
-from rlhf_dialog.dialogues.duplicates import drop_duplicates
 from rlhf_dialog.dialogues.examples import make_examples
 from rlhf_dialog.dialogues.readers import ReadLog, iter_dialogues, read_dialogues
-from rlhf_dialog.dialogues.schema import Context, Dialogue, Turn
+from rlhf_dialog.dialogues.schema import Context
 from rlhf_dialog.errors import UserError
 from tests.dialogues.sources import (
     BLENDED_JSON,
@@ -57,6 +56,30 @@ def test_tab_separated_pairs_have_no_quotes_and_named_columns(tmp_path):
     content = "id,reply,text\n1,yes,ready?\n"
     ((pair,), _) = read(tmp_path, "b.csv", content, columns=["text", "reply"])
     assert said(pair) == [("user", "ready?"), ("bot", "yes")]
+
+
+def test_outer_quotes_belong_to_a_text_that_has_a_lone_one_inside(tmp_path):
+    ((pair,), _) = read(tmp_path, "a.tsv", '"Hi," she said, "bye"\t"say ""it"""\n')
+    assert said(pair) == [("user", '"Hi," she said, "bye"'), ("bot", 'say "it"')]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_the_header_is_the_first_row_and_not_the_first_line(tmp_path, name):
+    def rows(*cells):
+        return "\n" + "".join(",\t"[name == "a.tsv"].join(row) + "\n" for row in cells)
+
+    ((pair,), _) = read(tmp_path, name, rows(("Q", "A"), ("ready?", "yes")))
+    assert said(pair) == [("user", "ready?"), ("bot", "yes")] and pair.line == 3
+    named = rows(("id", "reply", "text"), ("1", "yes", "ready?"))
+    ((pair,), _) = read(tmp_path, name, named, columns=["text", "reply"])
+    assert said(pair) == [("user", "ready?"), ("bot", "yes")]
+
+
+def test_a_missing_column_ends_the_reading_even_of_a_log_that_goes_on(tmp_path):
+    path = write(tmp_path, "a.csv", "id,text\n1,ready?\n")
+    told = re.escape(f'{path}, line 1: there is no column "reply"; the columns are id, text')
+    with pytest.raises(UserError, match=told):
+        list(iter_dialogues(path, columns=["text", "reply"], log=ReadLog(keep_going=True)))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +196,7 @@ def message(role, content):
         {"prompt": "Hi!", "completion": "Hello."},
         {"prompt": [message("user", "Hi!")], "completion": [message("assistant", "Hello.")]},
         {"conversations": [{"from": "human", "value": "Hi!"}, {"from": "gpt", "value": "Hello."}]},
+        {"prompt": "Hi!", "messages": [message("user", "Hi!"), message("assistant", "Hello.")]},
         {
             "messages": [
                 message("user", [{"type": "text", "text": "Hi!"}, {"type": "image"}]),
@@ -254,6 +278,56 @@ def test_a_saved_dataset_of_one_turn_a_row_and_of_known_columns(tmp_path):
     assert said(daily) == [("A", "a"), ("B", "b")] and daily.split == "test"
 
 
+def test_candidates_and_summaries_of_one_turn_a_row_are_those_of_their_turns(tmp_path):
+    rows = [
+        {"conv": "a", "said": "Hi!", "others": [], "sum": ""},
+        {"conv": "a", "said": "Hello.", "others": ["No.", "Hello."], "sum": "They met."},
+        {"conv": "a", "said": "Tea?", "others": ["Sea?"], "sum": None},
+    ]
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    columns = ["text=said", "dialogue_id=conv", "candidates=others", "summary=sum"]
+    (dialogue,) = read_dialogues(tmp_path / "saved", columns=columns)
+    assert [t.distractors for t in dialogue.turns] == [(), ("No.",), ("Sea?",)]
+    assert [t.summary for t in dialogue.turns] == ["", "They met.", ""]
+
+
+def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path):
+    folder = tmp_path / "rows@home"
+    folder.mkdir()
+    datasets.Dataset.from_list([{"dialog": ["a", "b"]}]).to_parquet(folder / "train.parquet")
+    (dialogue,) = read_dialogues(folder)
+    assert said(dialogue) == [("A", "a"), ("B", "b")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.jsonl", b'{"question": "Hi!", "answer": "Hello."}\n{"question": oops\n'),
+        ("train.csv", "question,answer\nHi!,Hello.\nTea?,Grüße\n".encode("latin-1")),
+    ],
+)
+def test_a_broken_file_of_a_streamed_folder_is_told_in_one_sentence(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_dialogues(tmp_path, columns=["context=question", "reply=answer"])
+    told = str(caught.value)
+    assert (
+        told.startswith(f'{tmp_path}: the files of "train" cannot be read (') and "\n" not in told
+    )
+
+
+@pytest.mark.parametrize("field", ["persona", "candidates", "summary"])
+def test_a_mapped_column_of_numbers_is_told_in_one_sentence(tmp_path, field):
+    datasets.Dataset.from_list([{"q": "Hi!", "a": "Hello.", "n": 3}]).save_to_disk(tmp_path / "d")
+    with pytest.raises(UserError, match=rf'row 1 of "train": field "{field}" is of type int; make'):
+        read_dialogues(tmp_path / "d", columns=["context=q", "reply=a", f"{field}=n"])
+
+
+def test_blank_lines_before_the_json_mean_nothing(tmp_path):
+    (dialogue,), _ = read(tmp_path, "x.json", "\n" * 150 + lines({"dialog": ["a", "b"]}))
+    assert said(dialogue) == [("A", "a"), ("B", "b")]
+
+
 def test_an_id_that_cannot_be_loaded_names_one_that_can():
     with pytest.raises(UserError, match=r"give li2017dailydialog/daily_dialog@refs/convert"):
         read_dialogues("nobody/daily_dialog")
@@ -279,6 +353,11 @@ def test_an_id_that_cannot_be_loaded_names_one_that_can():
         ("p.json", '{"train":\n[{"personality": oops}]}', "line 2: broken JSON at column 18"),
         ("b.json", [{"dialog": [[0, "a"]]}], 'episode 1: field "personas" is missing'),
         ("b.json", [{"dialog": ["a"]}], 'episode 1: field "dialog" is missing or not the list'),
+        (
+            "b.jsonl",
+            lines(BLENDED_ROW | {"label_candidates": 3}),
+            'line 1: field "label_candidates" is missing or not the list',
+        ),
         ("m.jsonl", '{"messages": []}\n', 'line 1: field "messages" is missing, empty or no list'),
         ("m.jsonl", '{"messages": ["hi"]}\n', 'in message 1 of field "messages", a value of type'),
         ("m.jsonl", lines({"messages": [{"content": "a"}]}), 'field "role" is missing or no str'),
@@ -315,27 +394,3 @@ def test_a_log_that_goes_on_notes_every_mistake(tmp_path):
     path = write(tmp_path, "j.jsonl", content)
     assert len(list(iter_dialogues(path, log=log))) == 1 and log.wrong == 2
     assert [p.split(":")[0] for p in log.problems] == [f"{path}, line {n}" for n in (2, 3)]
-
-
-def dialogue(name, split, *texts):
-    turns = tuple(Turn("AB"[n % 2], text) for n, text in enumerate(texts))
-    return Dialogue(name, turns, split=split)
-
-
-def test_copies_across_splits_are_dropped_from_training():
-    dialogues = [
-        dialogue("a", "train", "Hi  there", "Ho"),
-        dialogue("b", "train", "hi there", "ho"),
-        dialogue("c", "test", "HI THERE", "ho"),
-        dialogue("d", "train", "hi", "there ho"),
-        dialogue("e", "valid", "x"),
-        dialogue("f", "train", "x"),
-        dialogue("g", "valid", "x"),
-    ]
-    kept, dropped = drop_duplicates(dialogues)
-    assert [d.id for d in kept] == ["c", "d", "e"]
-    assert dropped == {
-        "copies in train of dialogues in test": 2,
-        "copies in train of dialogues in valid": 1,
-        "copies within valid": 1,
-    }

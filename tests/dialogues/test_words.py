@@ -6,7 +6,7 @@ from rlhf_dialog.evaluation.metrics.distinct_n import distinct_n
 
 
 @given(st.text() | st.text("don't, 네はい茶é!  ’a"))
-def test_the_metric_that_stands_alone_divides_texts_alike(text):
+def test_the_metrics_divide_texts_alike(text):
     tokens = words.tokenize(text)
     assert tokens == distinct_n.tokens(text, "words")
     for n in (1, 2, 3):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, BlenderbotSmallTokenizer, PreTrainedTokenizerFast
 
 from rlhf_dialog.dialogues.examples import make_examples
@@ -20,7 +20,7 @@ from rlhf_dialog.generators.loading import Generator, load_generator
 from rlhf_dialog.generators.prompts import build_prompt, encode_context, encode_reply
 
 ROOT = Path(__file__).parents[2]
-TOKENIZERS = Path(os.environ.get("RLHF_DIALOG_TOKENIZERS", ROOT.parent / "shared" / "tokenizers"))
+TOKENIZERS = Path(os.environ.get("RLHF_DIALOG_TOKENIZERS", "nowhere"))
 PAGE = (ROOT / "docs" / "input_forms.md").read_text(encoding="utf-8")
 CONTEXT = Context(
     ["Where is the tea?", "In the urn.", "Is it hot?"],
@@ -178,6 +178,33 @@ def test_a_template_that_knows_no_system_gets_the_persona_with_the_first_turn(in
     persona = "i am a captain. i like biscuits."
     assert with_system.startswith(f"system: {persona}user: Where")
     assert without.startswith(f"user: {persona} Where is the tea?assistant: In")
+
+
+def test_a_chat_has_no_thought_that_somebody_typed(in_form):
+    generator = in_form("chat", "chat")
+    generator.tokenizer.add_tokens(["<think>"])  # not special, as in Qwen3 and DeepSeek-R1
+    ids = encode_context(generator, Context(["a <think> b"], persona=["<think>"]), 999)
+    assert generator.tokenizer.convert_tokens_to_ids("<think>") not in ids
+    assert "think" not in generator.decode(ids)
+
+
+@pytest.mark.parametrize("form", ["lines", "persona", "summary"])
+def test_turns_are_parted_by_eos_where_the_tokenizer_loses_line_ends(in_form, form):
+    """As T5's does: its normalizer makes a space of all white space."""
+    generator = in_form("t5", form)
+    backend = generator.tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
+    assert generator.encode("a\nb") == generator.encode("a b")
+    parts = {
+        "lines": [*CONTEXT],
+        "persona": [*(f"your persona: {sentence}" for sentence in CONTEXT.persona), *CONTEXT],
+        "summary": [CONTEXT.summary, CONTEXT[-1]],
+    }[form]
+    eos = generator.tokenizer.eos_token_id
+    expected = [token for text in parts for token in (*backend.encode(text).ids, eos)]
+    assert encode_context(generator, CONTEXT, 999) == expected
+    one = Context([" ".join(CONTEXT)], CONTEXT.persona, CONTEXT.summary)
+    assert encode_context(generator, one, 999) != expected
 
 
 def test_the_page_shows_what_is_made(in_form):

@@ -172,6 +172,21 @@ def test_round_trip_spells_as_the_generator_does(make_generator, family):
     assert generator.round_trip("  tide ") == "tide"
 
 
+@pytest.mark.parametrize("special", [True, False])
+def test_text_that_spells_an_added_token_does_not_become_it(make_generator, special):
+    """T5's sentinels, and <think>, which models add without calling it special."""
+    tokenizer = (generator := make_generator("t5")).tokenizer
+    plain = generator.encode("the  tide Frodo :)")
+    tokenizer.add_tokens(["<extra_id_0>", "<think>"], special_tokens=special)
+    sentinels = tokenizer.convert_tokens_to_ids(["<extra_id_0>", "<think>"])
+    assert not {*sentinels} & {*generator.encode("the <extra_id_0> tide <think>")}
+    assert generator.encode("the  tide Frodo :)") == plain
+    # What was added and reads as text is text: runs of spaces (GPT-NeoX), plain words.
+    tokenizer.add_tokens(["  ", "Frodo"])
+    added = tokenizer.convert_tokens_to_ids(["  ", "Frodo"])
+    assert {*added} <= {*generator.encode("the  tide Frodo :)")}
+
+
 def test_a_frozen_copy_is_independent_and_takes_no_gradient(make_generator):
     generator = make_generator("gpt2")
     generator.model.train()

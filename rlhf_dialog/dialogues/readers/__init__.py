@@ -169,7 +169,7 @@ def _json_form(line: str) -> str | None:
 
 def _json_file_form(path: str | Path) -> str:
     """JSON lines under another suffix, BlendedSkillTalk's one list, or PersonaChat's object."""
-    lines = [line for _, line in islice(numbered_lines(path), 100) if line.strip()]
+    lines = list(islice((line for _, line in numbered_lines(path) if line.strip()), 100))
     form = _json_form(lines[0])
     beginning = "".join(lines)[:10_000].lstrip()
     if form is None and beginning.startswith("["):

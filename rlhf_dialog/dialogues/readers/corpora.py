@@ -202,7 +202,7 @@ def blended_dialogue(
         personas = {"guided": _field(record, "personas")}
     if not all(isinstance(text, str) for text in texts):
         raise UserError("an utterance is no string; write every utterance in quotes")
-    candidates = record.get("label_candidates") or []
+    candidates = _field(record, "label_candidates") if record.get("label_candidates") else []
     turns = []
     for place, text in enumerate(texts):
         reply = (place - 3) // 2  # the guided worker's replies after the opening: 3, 5, ...

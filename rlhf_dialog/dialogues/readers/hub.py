@@ -12,7 +12,7 @@ from rlhf_dialog.dialogues.readers.jsonl import dialogue_from
 from rlhf_dialog.dialogues.readers.lines import ReadLog, dialogues_of, split_name
 from rlhf_dialog.dialogues.readers.persona_chat import personality_dialogue
 from rlhf_dialog.dialogues.readers.trl_forms import conversation
-from rlhf_dialog.dialogues.schema import Dialogue, Turn
+from rlhf_dialog.dialogues.schema import Dialogue, Turn, clean_texts
 from rlhf_dialog.errors import UserError
 
 # What a column may be mapped to.
@@ -26,8 +26,8 @@ FIELDS = (
     "dialogue_id",
     "group",
     "persona",  # of who speaks last: a list of sentences, or a text
-    "candidates",  # for the last turn
-    "summary",  # of what was said before the last two turns
+    "candidates",  # for the last turn; with "text", for the turn of the row
+    "summary",  # of what was said before that turn, but for the turn just before it
 )
 # Repositories that are no longer scripts, to name when somebody gives an id of old.
 _MOVED = {
@@ -50,16 +50,17 @@ def read_dataset(
             (DailyDialog), `personality` (PersonaChat), `free_messages` (BlendedSkillTalk).
 
     Raises:
-        UserError: while iterating; nothing loads, or no such column.
+        UserError: while iterating; nothing loads, rows that cannot be read, or no such column.
     """
     log = log or ReadLog()
     for split, rows in _splits(name).items():
         prefix = f"{split}-"
-        first = next(iter(rows), None)
+        first = next(_read_rows(name, split, rows), None)
         if first is None:
             continue
         mapping = _checked(name, columns, list(first))
-        renamed = ({**row, **{f: row[c] for f, c in mapping.items()}} for row in rows)
+        read = _read_rows(name, split, rows)
+        renamed = ({**row, **{f: row[c] for f, c in mapping.items()}} for row in read)
         if "text" in mapping:
             entries: Iterator = _grouped(renamed, split, mapping)
         else:
@@ -79,7 +80,9 @@ def read_dataset(
 def _splits(name: str | Path) -> Mapping[str, Iterable[dict[str, Any]]]:
     import datasets  # slow to import, and most readings do without
 
-    identifier, _, revision = str(name).partition("@")
+    identifier, _, revision = (
+        (str(name), "", "") if Path(name).is_dir() else str(name).partition("@")
+    )
     folder = Path(identifier)
     try:
         if (folder / "dataset_dict.json").is_file():
@@ -88,13 +91,32 @@ def _splits(name: str | Path) -> Mapping[str, Iterable[dict[str, Any]]]:
             return {"train": datasets.load_from_disk(identifier)}
         return datasets.load_dataset(identifier, revision=revision or None, streaming=True)
     except Exception as error:  # OSError, ValueError, ConnectionError, RuntimeError, ...
-        reason = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
         moved = _MOVED.get(identifier.split("/")[-1])
         remedy = f"give {moved}" if moved else "give another id"
         raise UserError(
-            f"{name}: cannot be loaded by datasets.load_dataset ({reason}); {remedy}, a folder of "
-            "Parquet, JSON or CSV files, or check the spelling and the network"
+            f"{name}: cannot be loaded by datasets.load_dataset ({_first_line(error)}); {remedy}, "
+            "a folder of Parquet, JSON or CSV files, or check the spelling and the network"
         ) from error
+
+
+def _read_rows(
+    name: str | Path, split: str, rows: Iterable[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The rows; a streamed file is opened and parsed only here, so a broken one fails here."""
+    try:
+        yield from rows
+    except Exception as error:  # ArrowInvalid, UnicodeDecodeError, DatasetGenerationError, ...
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # datasets wraps what happened in what it was doing
+            cause = cause.__cause__
+        raise UserError(
+            f'{name}: the files of "{split}" cannot be read ({_first_line(cause)}); mend them, '
+            "with the encoding UTF-8, or leave the broken one out"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
 
 
 def _checked(
@@ -123,6 +145,11 @@ def _grouped(rows: Iterable[dict[str, Any]], split: str, mapping: Mapping[str, s
         turns = [row.get("text") for _, row in together]
         record: dict[str, Any] = {"dialogue_id": first.get("dialogue_id"), "turns": turns}
         record |= {f: first.get(f) for f in ("group", "persona") if f in mapping}
+        record |= {
+            f: [row.get(f) for _, row in together]
+            for f in ("candidates", "summary")
+            if f in mapping
+        }
         if "speaker" in mapping:
             record["speakers"] = [str(row["speaker"]) for _, row in together]
         yield f'row {number} of "{split}"', (number, record)
@@ -157,26 +184,37 @@ def _mapped(
     if all(isinstance(turn, dict) for turn in texts):
         return dialogue_from({**record, "split": split}, default_id, 0, log)
     given = {field: record[field] for field in mapping if record.get(field) is not None}
-    of_reply = (tuple(given.get("candidates", ())), given.get("summary", ""))
     turns = []
-    for place, (speaker, text) in enumerate(zip(speakers, texts, strict=True), start=1):
+    for speaker, text, candidates, summary in zip(
+        speakers,
+        texts,
+        *(_by_turn(given.get(f), "text" in mapping, len(texts)) for f in ("candidates", "summary")),
+        strict=True,
+    ):
         if isinstance(text, str) and not text.strip():
             log.drop("empty turns")
             continue
-        extra = of_reply if place == len(texts) else ((), "")
-        turns.append(Turn(str(speaker), text, *extra))
+        others = () if candidates is None else clean_texts(candidates, "candidates")
+        turns.append(Turn(str(speaker), text, others, summary or ""))
     if not turns:
         log.drop("dialogues without a turn")
         return None
     persona = given.get("persona", [])
-    sentences = [persona] if isinstance(persona, str) else persona
+    sentences = clean_texts([persona] if isinstance(persona, str) else persona, "persona")
     return Dialogue(
         str(given.get("dialogue_id", default_id)),
         tuple(turns),
         group=str(given.get("group", "")),
-        personas={turns[-1].speaker: tuple(sentences)} if sentences else {},
+        personas={turns[-1].speaker: sentences} if sentences else {},
         split=split,
     )
+
+
+def _by_turn(value: Any, one_turn_a_row: bool, turns: int) -> list[Any]:
+    """A field of each turn: those of its rows, or that of the one row for the last turn alone."""
+    if one_turn_a_row:
+        return value or [None] * turns
+    return [*[None] * (turns - 1), value]
 
 
 def _texts_and_speakers(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from rlhf_dialog.dialogues.readers.lines import ReadLog, dialogues_of, numbered_lines, split_name
@@ -29,7 +30,7 @@ def read_pairs(
     """Each row as a dialogue of two turns, by "user" and "bot"; other columns are not read.
 
     CSV is read with its quotes. TSV has none: a cell is what stands between tabs, less a pair of
-    quotes around it. Rows with an empty cell are dropped.
+    quotes around it if no lone one is inside. Rows with an empty cell are dropped.
 
     Args:
         columns: names of the two columns, from the header. By default the first two; the first row
@@ -43,15 +44,14 @@ def read_pairs(
     stem, split = Path(path).stem, split_name(Path(path).stem)
     rows = _tab_rows(path) if Path(path).suffix.lower() == ".tsv" else _comma_rows(path)
     places = (0, 1)
+    first = next(rows, None)
+    if first is not None and columns is not None:
+        places = _places(path, first, columns)
+    elif first is not None and not {cell.strip().lower() for cell in first[1][:2]} <= _HEADERS:
+        rows = chain([first], rows)
 
     def make(row: Row) -> Dialogue | None:
-        nonlocal places
         number, cells = row
-        if number == 1 and columns is not None:
-            places = _places(cells, columns)
-            return None
-        if number == 1 and {cell.strip().lower() for cell in cells[:2]} <= _HEADERS:
-            return None
         if len(cells) <= max(places):
             raise UserError(
                 f"{len(cells)} column{'s' if len(cells) != 1 else ''} instead of at least "
@@ -99,14 +99,21 @@ def _tab_rows(path: str | Path) -> Iterator[Row]:
 
 
 def _unquoted(cell: str) -> str:
-    if len(cell) > 1 and cell[0] == cell[-1] == '"':
-        return cell[1:-1].replace('""', '"')
-    return cell
+    """Without the quotes that a spreadsheet put around it, which doubled those that were inside; a
+    lone one inside means that the outer two belong to the text."""
+    inner = cell[1:-1]
+    if len(cell) < 2 or not cell[0] == cell[-1] == '"' or '"' in inner.replace('""', ""):
+        return cell
+    return inner.replace('""', '"')
 
 
-def _places(header: Sequence[str], columns: Sequence[str]) -> tuple[int, int]:
-    names = [name.strip() for name in header]
+def _places(path: str | Path, header: Row, columns: Sequence[str]) -> tuple[int, int]:
+    number, cells = header
+    names = [name.strip() for name in cells]
     for column in columns:
         if column not in names:
-            raise UserError(f'there is no column "{column}"; the columns are {", ".join(names)}')
+            raise UserError(
+                f'{path}, line {number}: there is no column "{column}"; the columns are '
+                f"{', '.join(names)}"
+            )
     return names.index(columns[0]), names.index(columns[1])

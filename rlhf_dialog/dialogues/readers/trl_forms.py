@@ -62,14 +62,15 @@ def conversation(
     record: dict[str, object], name: str, split: str, log: ReadLog, line: int = 0
 ) -> Dialogue | None:
     """The dialogue of one record with "messages", "conversations", or "prompt" and "completion"."""
-    if "prompt" in record or "completion" in record:
+    # Whole conversations first: many datasets repeat the first message as a "prompt" beside them.
+    whole = next((f for f in ("messages", "conversations") if record.get(f) is not None), None)
+    if whole is None and ("prompt" in record or "completion" in record):
         messages = [
             *_messages(record, "prompt", USER),
             *_messages(record, "completion", ASSISTANT),
         ]
     else:
-        field = "conversations" if "conversations" in record else "messages"
-        messages = _messages(record, field, None)
+        messages = _messages(record, whole or "messages", None)
     turns, system = [], []
     for place, (field, message) in enumerate(messages, start=1):
         try:

@@ -27,21 +27,13 @@ from typing import Literal, get_args
 
 import regex
 
+from rlhf_dialog.dialogues.words import tokenize
 from rlhf_dialog.errors import UserError
 
 Normalization = Literal["words", "parlai", "whitespace", "characters"]
 Tokens = Sequence[str]
 Gram = tuple[str, ...]
 
-# In this order: one character of a script written without spaces (else a Chinese sentence would be
-# a single word); a word, whose inner apostrophe belongs to it; any other visible character (a
-# punctuation mark, a whole emoji). Marks (\p{M}) are the vowel signs of Indic scripts, which
-# Python's own \w leaves out.
-_WORDS = regex.compile(
-    r"(?=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])\X"
-    r"|[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*"
-    r"|(?=\S)\X"
-)
 _VISIBLE_CHARACTERS = regex.compile(r"(?=\S)\X")
 _CHARACTERS = regex.compile(r"\X")
 _PARLAI_PUNCTUATION = regex.compile(r"""[!"#$%&()*+,\-./:;<=>?@\[\]\\^`{|}~_']""")
@@ -55,7 +47,7 @@ def tokens(text: str, normalization: Normalization = "words") -> list[str]:
         UserError: any other normalization.
     """
     if normalization == "words":
-        return _WORDS.findall(unicodedata.normalize("NFC", text).lower())
+        return tokenize(text)
     if normalization == "parlai":
         return parlai_normalized(text).split()
     if normalization == "whitespace":
