@@ -60,7 +60,7 @@ CHANGES = {
     "kl_estimator": ("k3", {}),
     "cliprange": (0.01, {}),
     "vf_coef": (0.9, {}),
-    "cliprange_value": (None, {}),
+    "cliprange_value": (1e-3, {}),
     "gamma": (0.5, {}),
     "lam": (0.5, {}),
     "critic": ("separate", {}),
