@@ -27,7 +27,7 @@ from typing import Literal, get_args
 
 import regex
 
-from rlhf_dialog.dialogues.words import tokenize
+from rlhf_dialog.dialogues import words
 from rlhf_dialog.errors import UserError
 
 Normalization = Literal["words", "parlai", "whitespace", "characters"]
@@ -47,7 +47,7 @@ def tokens(text: str, normalization: Normalization = "words") -> list[str]:
         UserError: any other normalization.
     """
     if normalization == "words":
-        return tokenize(text)
+        return words.tokenize(text)
     if normalization == "parlai":
         return parlai_normalized(text).split()
     if normalization == "whitespace":
@@ -78,7 +78,7 @@ def ngrams(tokens: Tokens, n: int) -> Iterator[Gram]:
     """
     if n < 1:
         raise UserError(f"n: {n} is too small; an n-gram has at least 1 token.")
-    return zip(*(tokens[start:] for start in range(n)), strict=False)
+    return words.ngrams(tokens, n)
 
 
 def tokenized(texts: Iterable[str], normalization: Normalization) -> list[list[str]]:
