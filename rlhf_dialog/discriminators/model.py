@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import BertWordPieceTokenizer
+from tokenizers import (
+    BertWordPieceTokenizer,
+    Tokenizer,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -25,6 +32,8 @@ from rlhf_dialog.devices import own_device
 from rlhf_dialog.errors import UserError, cannot_load
 
 SCORING_BATCH = 64
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORD_START = "▁"
 
 
 @dataclass
@@ -147,10 +156,7 @@ def fresh_discriminator(
     texts: Iterable[str], *, hidden_size: int, layers: int, max_tokens: int, seed: int
 ) -> Discriminator:
     """A small untrained BERT and a WordPiece tokenizer made from `texts`, for offline machines."""
-    wordpiece = BertWordPieceTokenizer(lowercase=True)
-    wordpiece.train_from_iterator(
-        list(texts), vocab_size=4000, min_frequency=2, show_progress=False
-    )
+    wordpiece = BertWordPieceTokenizer(wordpiece_vocabulary(texts, size=4000), lowercase=True)
     tokenizer = BertTokenizerFast(tokenizer_object=wordpiece._tokenizer)
     config = BertConfig(
         vocab_size=wordpiece.get_vocab_size(),
@@ -166,6 +172,32 @@ def fresh_discriminator(
         torch.manual_seed(seed)
         model = AutoModelForSequenceClassification.from_config(config)
     return _complete(model, tokenizer, max_tokens)
+
+
+def wordpiece_vocabulary(texts: Iterable[str], *, size: int) -> dict[str, int]:
+    """Word pieces and their ids, the same in every process that gives the same texts.
+
+    The library's own WordPiece trainer numbers its letters in the order of a randomly seeded hash
+    map, so that two ranks, or two runs of one seed, get different vocabularies. Byte-pair merges
+    over words that open with a mark are the same pieces, and sorted.
+    """
+    backend = Tokenizer(models.BPE())
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    mark = pre_tokenizers.Metaspace(WORD_START, prepend_scheme="always", split=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), mark])
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, min_frequency=2, limit_alphabet=1000, show_progress=False
+    )
+    backend.train_from_iterator(list(texts), trainer)
+    ids = backend.get_vocab()
+    tokens = [*SPECIAL_TOKENS]
+    for token in sorted(ids, key=ids.__getitem__):
+        word = token.removeprefix(WORD_START)
+        if word == token:
+            tokens.append(f"##{token}")
+        if word and (word != token or len(token) == 1):  # a letter can open a word as well
+            tokens.append(word)
+    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}
 
 
 def _complete(

@@ -1,11 +1,17 @@
 import pytest
 import torch
+from tokenizers import BertWordPieceTokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rlhf_dialog.discriminators.model import fresh_discriminator, load_discriminator
+from rlhf_dialog.discriminators.model import (
+    fresh_discriminator,
+    load_discriminator,
+    wordpiece_vocabulary,
+)
 from rlhf_dialog.errors import UserError
 
 TEXTS = ["where is the captain tonight ?", "he is on the ship , as always .", "tea , please !"] * 4
+WORDS = ("captain", "ship", "tonight", "where", "biscuit", "snorkel", "midshipman", "vexed")
 CONTEXTS = [["where is the captain ?"], ["tea ?", "no , thank you , not now"], ["ship"] * 5]
 REPLIES = ["on the ship", "please !", "he is always on the ship , as always , tonight"]
 
@@ -13,6 +19,22 @@ REPLIES = ["on the ship", "please !", "he is always on the ship , as always , to
 @pytest.fixture
 def discriminator():
     return fresh_discriminator(TEXTS, hidden_size=32, layers=1, max_tokens=48, seed=3)
+
+
+def test_the_same_texts_always_give_the_same_vocabulary():
+    lines = [f"{a} {b} {a}{b}" for a in WORDS for b in WORDS]
+    library = []
+    for _ in range(4):  # its order of letters, and with it every id, is drawn anew
+        wordpiece = BertWordPieceTokenizer(lowercase=True)
+        wordpiece.train_from_iterator(lines, vocab_size=300, show_progress=False)
+        library.append(wordpiece.get_vocab())
+    assert any(vocabulary != library[0] for vocabulary in library)
+
+    ours = [wordpiece_vocabulary(lines, size=300) for _ in range(4)]
+    assert all(vocabulary == ours[0] for vocabulary in ours)
+    assert sorted(ours[0].values()) == list(range(len(ours[0])))
+
+    assert set(WORDS) <= ours[0].keys() & library[0].keys()
 
 
 def test_scores_equal_one_plain_forward_per_pair(discriminator):

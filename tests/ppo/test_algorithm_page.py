@@ -107,4 +107,7 @@ def test_every_option_on_the_page_exists():
         *("match_lengths", "my_reward", "value_head", "reward_funcs", "minus_log_1_minus_d"),
         "log_d",
     }
-    assert options - elsewhere <= fields
+    tests = {name for name in options if name.startswith("test_")}
+    assert options - elsewhere - tests <= fields
+    sources = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py"))
+    assert all(f"def {name}(" in sources for name in tests)
