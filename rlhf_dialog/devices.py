@@ -1,14 +1,104 @@
-"""Where this process computes, and what it shares with the others."""
+"""Where this process computes, how it meets the others of its run, and what it shares with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast, broadcast_object_list
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast, broadcast_object_list, patch_environment
 from torch import nn
+from transformers.integrations import unset_hf_deepspeed_config
+
+T = TypeVar("T")
+
+# Words of gloo and NCCL about a process that is no longer there.
+_LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Timed out waiting",
+)
 
 
 def own_device() -> torch.device:
     """The accelerator that Accelerate gives to this process, or the CPU."""
-    return PartialState().device
+    return join_processes().device
+
+
+def under_deepspeed() -> bool:
+    """Whether `accelerate launch` was told to use DeepSpeed."""
+    return _says("ACCELERATE_USE_DEEPSPEED")
+
+
+def join_processes(timeout: float | None = None) -> PartialState:
+    """Meets the other processes of this run, where that has not been done yet.
+
+    Args:
+        timeout: of every exchange between processes, seconds; None: the backend's own. The first
+            call decides.
+    """
+    if PartialState._shared_state:
+        return PartialState()
+    options: dict[str, Any] = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
+    if not under_deepspeed():
+        return PartialState(cpu=_says("ACCELERATE_USE_CPU"), **options)
+    if not torch.accelerator.is_available() or _says("ACCELERATE_USE_CPU"):
+        # Accelerate has either DeepSpeed or the CPU. Without its flag, and with a backend that it
+        # would not choose by itself, it has both.
+        os.environ.pop("ACCELERATE_USE_CPU", None)
+        os.environ |= {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
+        options["backend"] = "gloo"
+    return PartialState(**options)
+
+
+def on_cpu() -> bool:
+    """Whether this process computes on the CPU."""
+    return own_device().type == "cpu"
+
+
+@contextmanager
+def without_deepspeed() -> Iterator[None]:
+    """Within, processes share a model as under DDP: each holds all of it.
+
+    For stages whose models have to be whole when they are over. DeepSpeed's sharding begins where
+    the PPO trainer prepares its models.
+    """
+    if not under_deepspeed():
+        yield
+        return
+    cpu = on_cpu()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with patch_environment(accelerate_use_deepspeed="false", accelerate_use_cpu=str(cpu).lower()):
+        yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    join_processes()
+
+
+def build_whole_models() -> None:
+    """Models are built whole, even under stage 3, and sharded when the trainer prepares them.
+
+    transformers would shard whatever it loads, discriminator and judge too, from the moment that
+    `TrainingArguments` were made under a launch with stage 3.
+    """
+    unset_hf_deepspeed_config()
+
+
+def own_share(items: Sequence[T]) -> tuple[list[T], int]:
+    """This process's share of `items`, in their order, and how many of it are its own.
+
+    The last processes may have fewer: theirs is filled up with others' items, because where weights
+    are sharded all processes have to do equally much.
+    """
+    state = join_processes()
+    size = -(-len(items) // state.num_processes)
+    own = list(items[state.process_index * size :][:size])
+    return [*own, *items[: size - len(own)]], len(own)
 
 
 def first_process_says(value: float) -> float:
@@ -25,3 +115,12 @@ def copy_first_process(module: nn.Module) -> None:
         return
     for tensor in module.state_dict().values():
         tensor.copy_(broadcast(tensor.clone()))
+
+
+def lost_another_process(error: BaseException) -> bool:
+    """Whether an exchange failed because another process of the run has died or answers no more."""
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST)
+
+
+def _says(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("1", "true", "yes")

@@ -10,6 +10,7 @@ from typing import Any
 from transformers.trainer_utils import SaveStrategy
 from trl.experimental.ppo import PPOConfig
 
+from rlhf_dialog.devices import build_whole_models, join_processes, on_cpu, under_deepspeed
 from rlhf_dialog.errors import UserError
 
 # The first five are made of the discriminator's score, the others are controls.
@@ -275,7 +276,16 @@ class SeqGANPPOConfig(PPOConfig):
             self.bf16 = True  # asked for at launch
         if _plain(self.save_strategy) == "best" and self.metric_for_best_model is None:
             self.metric_for_best_model = "judge/score"
+        self._meet()
         super().__post_init__()
+        build_whole_models()
+
+    def _meet(self) -> None:
+        """Meets the other processes before TrainingArguments would, which wait as long as the
+        backend does and, on the CPU, leave DeepSpeed out."""
+        join_processes(self.ddp_timeout)
+        if under_deepspeed() and on_cpu():
+            self.use_cpu, self.ddp_backend = False, "gloo"
 
     def _check_inherited(self) -> None:
         """Refuses values of inherited fields that this trainer does not act upon."""
@@ -327,6 +337,11 @@ class SeqGANPPOConfig(PPOConfig):
             raise UserError("load_best_model_at_end: needs save_strategy: best.")
         if _plain(self.save_strategy) == "best" and _plain(self.eval_strategy) == "no":
             raise UserError("save_strategy: best needs eval_strategy: steps, which finds the best.")
+        if not self.ds3_gather_for_generation and self.reward_granularity == "rollout":
+            raise UserError(
+                "ds3_gather_for_generation: false needs all processes to generate equally often, "
+                "which reward_granularity: rollout does not; leave one of them out."
+            )
         episodes = self.per_device_train_batch_size * self.gradient_accumulation_steps
         if episodes % self.num_mini_batches:
             raise UserError(

@@ -31,8 +31,7 @@ def build_policy(generator: Generator, args: SeqGANPPOConfig, peft_config=None) 
     trunk = separate_trunk(generator.model) if args.critic == "separate" else None
     if peft_config is not None:
         generator.model = add_adapters(generator, peft_config, args.seed)
-    sampling = Sampling(args.temperature, args.top_k, args.top_p)
-    policy = Policy(generator.model, sampling, trunk)
+    policy = Policy(generator.model, sampling_of(args), trunk)
     if args.value_path is not None:
         policy.load_value(Path(args.value_path))
     if args.gradient_checkpointing:  # defect 10
@@ -51,17 +50,32 @@ def add_adapters(generator: Generator, peft_config, seed: int) -> PreTrainedMode
         return get_peft_model(generator.model, peft_config)
 
 
-def build_reference(model: PreTrainedModel | None, policy: Policy) -> Policy | None:
-    """The frozen generator under the policy's sampling; None where adapters are turned off."""
-    if model is None:
-        return None
+def build_reference(generator: Generator, args: SeqGANPPOConfig) -> Policy:
+    """A frozen copy of the generator under the policy's sampling."""
+    model = generator.frozen_copy().model
     disable_dropout(model)
-    return Policy(model, policy.sampling).to(model.device)
+    reference = Policy(model, sampling_of(args)).requires_grad_(False).eval()
+    reference.config = model.config  # TRL reads it where it shards models
+    return reference
+
+
+def sampling_of(args: SeqGANPPOConfig) -> Sampling:
+    """What replies are drawn from and scored under."""
+    return Sampling(args.temperature, args.top_k, args.top_p)
+
+
+class NoReward(nn.Module):
+    """In the place of TRL's reward module: the reward is a callable on text."""
+
+    def __init__(self, config) -> None:
+        super().__init__()
+        self.config = config  # TRL reads it where it shards models
+        self.unused = nn.Parameter(torch.zeros(1), requires_grad=False)  # ZeRO-3 shards something
 
 
 @contextmanager
 def reference_policy(
-    reference: Policy | None, model: nn.Module, accelerator: Accelerator
+    reference: nn.Module | None, model: nn.Module, accelerator: Accelerator
 ) -> Iterator[nn.Module]:
     """The policy from which the KL is measured: a frozen copy, or the model without its adapters.
 

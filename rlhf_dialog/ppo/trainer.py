@@ -28,8 +28,8 @@ from accelerate.utils import gather_object
 from torch import nn
 from transformers import TrainerControl, TrainerState
 from trl.experimental.ppo import PPOTrainer
-from trl.models.utils import unwrap_model_for_generation
 
+from rlhf_dialog.devices import build_whole_models, own_share
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.refresh import Refresher
 from rlhf_dialog.discriminators.rewards import TextScorer
@@ -37,11 +37,17 @@ from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator, check_lengths
 from rlhf_dialog.generators.policy import Policy, disable_dropout
 from rlhf_dialog.generators.prompts import encode_context, pad_prompts
-from rlhf_dialog.ppo import objectives
+from rlhf_dialog.ppo import objectives, zero
 from rlhf_dialog.ppo.anchor import SupervisedAnchor, demonstrate, linear_schedule
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.ppo.granularity import RewardSpreader
-from rlhf_dialog.ppo.networks import build_policy, build_reference, precision, reference_policy
+from rlhf_dialog.ppo.networks import (
+    NoReward,
+    build_policy,
+    build_reference,
+    precision,
+    reference_policy,
+)
 from rlhf_dialog.ppo.rewards import (
     AdaptiveKLController,
     ScoreShaper,
@@ -105,7 +111,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.monitors, self.eval_examples = monitors, list(eval_examples)
         args.check_evaluation(len(eval_examples))
         check_lengths(generator, context_length, args.response_length)
-        reference = None if peft_config is not None else generator.frozen_copy().model
+        reference = None if peft_config is not None else build_reference(generator, args)
         policy = build_policy(generator, args, peft_config)
         with precision(args):
             super().__init__(
@@ -113,7 +119,7 @@ class SeqGANPPOTrainer(PPOTrainer):
                 processing_class=generator.tokenizer,
                 model=generator.model,
                 ref_model=reference,
-                reward_model=nn.Identity(),  # the reward is a callable on text, not TRL's module
+                reward_model=NoReward(generator.model.config),
                 train_dataset=list(train_examples),
                 value_model=policy,
                 data_collator=partial(collate, generator=generator, context_length=context_length),
@@ -122,7 +128,8 @@ class SeqGANPPOTrainer(PPOTrainer):
         # Micro-batch losses are sums divided by the tokens of the whole minibatch, so nothing may
         # divide them again (defects 6 and 24).
         self.accelerator.gradient_accumulation_steps = 1
-        self.ref_policy = build_reference(self.ref_model, policy)
+        build_whole_models()
+        self.ref_policy = self.ref_model
         # Order of minibatches and of real replies, another one on each rank (defect 20).
         self.order = torch.Generator().manual_seed(self.local_seed + 1)
         self.anchor = SupervisedAnchor(
@@ -147,6 +154,7 @@ class SeqGANPPOTrainer(PPOTrainer):
             args.num_total_batches = args.max_steps
             args.total_episodes = args.max_steps * args.batch_size
         args.check_contexts(self.train_dataset_len, args.world_size)
+        zero.configure(self.accelerator, args)
         super().create_optimizer_and_scheduler(args.num_total_batches)
 
     def train(self) -> None:
@@ -184,6 +192,7 @@ class SeqGANPPOTrainer(PPOTrainer):
                 evaluate_and_keep(self)
             if self.control.should_training_stop:
                 break
+        zero.unshard(self.model, self.accelerator)
         if args.load_best_model_at_end and self.state.best_model_checkpoint:
             load_best(self)
         self.control = self.callback_handler.on_train_end(args, self.state, self.control)
@@ -313,28 +322,28 @@ class SeqGANPPOTrainer(PPOTrainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The generator as a folder that plain `from_pretrained` loads (defect 3), and the critic
-        in its folder `value/` (defect 5)."""
-        if self.args.should_save:
-            folder = Path(output_dir or str(self.args.output_dir))
-            self.generator.save(folder)
-            self.policy.save_value(folder / "value")
+        in its folder `value/` (defect 5). All processes have to call it: weights may be sharded."""
+        folder = Path(output_dir or str(self.args.output_dir))
+        with zero.whole_weights(self.policy, self.accelerator):
+            if self.args.should_save:
+                self.generator.save(folder)
+                self.policy.save_value(folder / "value")
+        self.accelerator.wait_for_everyone()
 
     @torch.no_grad()
     def sample_replies(
         self, contexts: Sequence[Sequence[str]], chunk: int | None = None
     ) -> list[str]:
         """One reply of the current policy to each context; every rank samples a share of them."""
-        ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
-        share = -(-len(contexts) // ranks)
-        own = list(contexts[rank * share : (rank + 1) * share])
-        replies: list[str] = []
-        if own:
-            prompts = [encode_context(self.generator, c, self.context_length) for c in own]
-            ids, mask = pad_prompts(prompts, self.generator)
-            device = self.accelerator.device
-            reply_ids, reply_mask = self._respond(ids.to(device), mask.to(device), chunk)
-            replies = decode_rows(self.generator, reply_ids, reply_mask)
-        return gather_object(replies) if ranks > 1 else replies
+        if not contexts:
+            return []
+        own, real = own_share(contexts)
+        prompts = [encode_context(self.generator, c, self.context_length) for c in own]
+        ids, mask = pad_prompts(prompts, self.generator)
+        device = self.accelerator.device
+        reply_ids, reply_mask = self._respond(ids.to(device), mask.to(device), chunk)
+        replies = decode_rows(self.generator, reply_ids, reply_mask)[:real]
+        return gather_object(replies) if self.args.world_size > 1 else replies
 
     def _respond(
         self, context_ids: torch.Tensor, context_mask: torch.Tensor, chunk: int | None = None
@@ -353,12 +362,9 @@ class SeqGANPPOTrainer(PPOTrainer):
     @contextmanager
     def _unwrapped(self) -> Iterator[Policy]:
         """The policy for generation, in the precision of training (defect 17)."""
+        gather = self.args.ds3_gather_for_generation
         with (
-            unwrap_model_for_generation(
-                self.model,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-            ) as policy,
+            zero.ready_to_generate(self.model, self.accelerator, gather=gather) as policy,
             self.accelerator.autocast(),
         ):
             yield policy

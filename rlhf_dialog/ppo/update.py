@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from rlhf_dialog.ppo import objectives
 from rlhf_dialog.ppo.anchor import SupervisedAnchor
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.ppo.rollouts import Rollout
+from rlhf_dialog.ppo.zero import gradients_of, is_engine
 
 # Sums over tokens by name: the numerators of what is logged.
 Totals = dict[str, torch.Tensor]
@@ -39,6 +39,11 @@ class RolloutOptimizer:
     loss: Loss
     anchor: SupervisedAnchor
     order: torch.Generator
+
+    def __post_init__(self) -> None:
+        self.gradients = gradients_of(
+            self.model, self.optimizer, self.accelerator, self.args.max_grad_norm
+        )
 
     def run(
         self, rollout: Rollout, advantages: torch.Tensor, returns: torch.Tensor, coefficient: float
@@ -94,33 +99,33 @@ class RolloutOptimizer:
         before = totals["policy/kl_sampling_avg"]
         micro_batches = rows.split(args.per_device_train_batch_size)
         for index, micro in enumerate(micro_batches):
-            last = index == len(micro_batches) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
+            with self.gradients.micro_batch(last=index == len(micro_batches) - 1):
                 old = rollout.tensors(micro, trim=self.accelerator.mixed_precision == "no")
                 loss = self.loss(old, advantages[micro], returns[micro], totals)
-                self.accelerator.backward(loss * (args.world_size / tokens))
+                self.gradients.backward(loss * (args.world_size / tokens))
         if args.update_kl_limit is not None:
             gone = self._sum_ranks(totals["policy/kl_sampling_avg"] - before) / tokens
             if gone > args.update_kl_limit:
-                self.optimizer.zero_grad()
+                self.gradients.drop()
                 return False
-        if args.max_grad_norm:  # defect 9; 0 means off, as in transformers
-            self.accelerator.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.gradients.step()
         return True
 
     def _backward_supervised(self, coefficient: float, totals: Totals) -> None:
         """Adds the gradient of the language-model loss on a random batch of real replies.
 
         It runs before the PPO micro-batches, so that the last backward, on which DDP synchronises,
-        is one that uses every parameter.
+        is one that uses every parameter. ZeRO wants every backward to do so: it adds a gradient to
+        what the first backward of the step left behind.
         """
         inputs = self.anchor.draw(self.order)
-        with self.accelerator.no_sync(self.model):
-            negative_logprobs = -self.model(*inputs).logprobs.sum()
-            tokens = inputs[-1].sum()
-            self.accelerator.backward(coefficient * negative_logprobs / tokens)
+        tokens = inputs[-1].sum()
+        scale = coefficient * self.args.world_size / self._sum_ranks(tokens)
+        with self.gradients.micro_batch(last=False):
+            scored = self.model(*inputs)
+            negative_logprobs = -scored.logprobs.sum()
+            unused = 0 * scored.values.sum() if is_engine(self.accelerator) else 0
+            self.gradients.backward(scale * negative_logprobs + unused)
         totals["loss/supervised_avg"] = totals["loss/supervised_avg"] + negative_logprobs.detach()
         totals["supervised_tokens"] = totals["supervised_tokens"] + tokens
 

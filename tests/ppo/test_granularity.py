@@ -195,7 +195,7 @@ def test_dense_rewards_sum_to_the_shaped_score(sampled, family, granularity):
     torch.testing.assert_close(dense.sum(1), final.sum(1), atol=1e-5, rtol=0)
     assert (final != 0).sum(1).max() == 1  # before the first step there is no KL
     long = rollout.reply_mask.sum(1) >= 4
-    assert long.any() and (dense[long] != 0).sum(1).median() == 4
+    assert long.any() and (dense[long] != 0).sum(1).max() == 4  # fewer where clipped values tie
     assert not dense[~rollout.reply_mask].any()
 
 

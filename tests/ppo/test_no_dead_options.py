@@ -244,7 +244,7 @@ def test_the_table_has_as_many_rows_as_asked_for(build, examples, shown, capsys)
 
 
 def test_zero_3_gathering_is_handed_on(build, monkeypatch):
-    from rlhf_dialog.ppo import trainer as module
+    from rlhf_dialog.ppo import zero as module
 
     unwrap, seen = module.unwrap_model_for_generation, []
     monkeypatch.setattr(

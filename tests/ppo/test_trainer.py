@@ -239,7 +239,7 @@ def test_the_generator_is_trained_in_place_and_the_reference_stays(build, family
     before = weights(model)
     trainer.train()
     assert trainer.generator.model is model
-    reference = weights(trainer.ref_model)
+    reference = weights(trainer.ref_policy.lm)
     assert all(torch.equal(a, b) for a, b in zip(before, reference, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
     trainer.generator.save(tmp_path / "generator")
