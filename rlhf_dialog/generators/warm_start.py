@@ -20,6 +20,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from rlhf_dialog.console import TrainerProgress
+from rlhf_dialog.devices import without_deepspeed
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.generators.loading import Generator, rebuilt
 from rlhf_dialog.generators.prompts import encode_context, encode_reply
@@ -41,7 +42,7 @@ def warm_start(
     rows = [
         _row(generator, example, settings.context_length, response_length) for example in examples
     ]
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, without_deepspeed():
         build = _seq2seq_trainer if generator.is_encoder_decoder else _causal_trainer
         trainer = build(generator, Dataset.from_list(rows), _arguments(settings, scratch, seed))
         TrainerProgress.attach(trainer, description)
@@ -71,6 +72,7 @@ def _arguments(settings: GeneratorSettings, scratch: str, seed: int) -> dict:
         "bf16": False,
         "seed": seed,
         "dataloader_pin_memory": False,
+        "ddp_find_unused_parameters": False,
     }
 
 
