@@ -1,9 +1,16 @@
 """Where this process computes, and what it shares with the others."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast, broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from torch import nn
+
+from rlhf_dialog.errors import UserError
+
+T = TypeVar("T")
 
 
 def own_device() -> torch.device:
@@ -16,6 +23,23 @@ def first_process_says(value: float) -> float:
     if PartialState().num_processes == 1:
         return value
     return broadcast_object_list([value])[0]
+
+
+def together(doing: Callable[[], T]) -> T:
+    """What `doing` returns. Where it raises a `UserError` on one process it is raised on all: one
+    that went on alone would wait for the others for ever."""
+    told, result = None, None
+    try:
+        result = doing()
+    except UserError as error:
+        told = error
+    if PartialState().num_processes > 1:
+        tellings = gather_object([None if told is None else str(told)])
+        first = next((telling for telling in tellings if telling is not None), None)
+        told = told or (None if first is None else UserError(first))
+    if told is not None:
+        raise told
+    return result  # type: ignore[return-value]
 
 
 @torch.no_grad()
