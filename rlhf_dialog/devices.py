@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast, broadcast_object_list, patch_environment
+from accelerate.utils import broadcast, broadcast_object_list, gather_object, patch_environment
 from torch import nn
 from transformers.integrations import unset_hf_deepspeed_config
+
+from rlhf_dialog.errors import UserError
 
 T = TypeVar("T")
 
@@ -106,6 +108,23 @@ def first_process_says(value: float) -> float:
     if PartialState().num_processes == 1:
         return value
     return broadcast_object_list([value])[0]
+
+
+def together(doing: Callable[[], T]) -> T:
+    """What `doing` returns. Where it raises a `UserError` on one process it is raised on all: one
+    that went on alone would wait for the others for ever."""
+    told, result = None, None
+    try:
+        result = doing()
+    except UserError as error:
+        told = error
+    if PartialState().num_processes > 1:
+        tellings = gather_object([None if told is None else str(told)])
+        first = next((telling for telling in tellings if telling is not None), None)
+        told = told or (None if first is None else UserError(first))
+    if told is not None:
+        raise told
+    return result  # type: ignore[return-value]
 
 
 @torch.no_grad()

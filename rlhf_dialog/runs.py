@@ -31,6 +31,9 @@ DERIVED = {
     "ref_adapter_name",
     "dataset_num_proc",
     "activation_checkpointing",
+    # Of one session, not of the run.
+    "resume_from_checkpoint",
+    "accept_changes",
 }
 PACKAGES = ("rlhf_dialog", "trl", "transformers", "torch", "accelerate", "datasets", "deepspeed")
 
@@ -122,16 +125,34 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def cut_back(path: Path, update: int) -> None:
+    """Leaves the rows of a JSON-lines file up to `update`; a line that was cut off goes too."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["update"] <= update:
+            kept.append(row)
+    write_jsonl(path.with_suffix(".tmp"), kept)
+    path.with_suffix(".tmp").replace(path)
+
+
 class UpdateLog(TrainerCallback):
     """Writes metrics.jsonl as the run goes, and a line per update that a person can read.
 
-    What evaluations in the course of the run measure goes to evaluations.jsonl.
+    What evaluations in the course of the run measure goes to evaluations.jsonl. Both are written
+    anew from the checkpoint when a run goes on, so that they are those of a run without a stop.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.jsonl"
         self.evaluations = folder / "evaluations.jsonl"
         self.history: list[dict[str, Any]] = []
+        self.headed = False
 
     def attach(self, trainer: Trainer) -> None:
         """Takes the place of the trainer's own printing."""
@@ -139,21 +160,40 @@ class UpdateLog(TrainerCallback):
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(self)
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero or not state.global_step:
+            return
+        rows = [self._row(logs["step"], logs) for logs in state.log_history]
+        self.history = [row for row in rows if "objective/scores" in row]
+        write_jsonl(self.path, self.history)
+        evaluations = [row for row in rows if self._is_evaluation(row)]
+        if evaluations or self.evaluations.is_file():
+            write_jsonl(self.evaluations, evaluations)
+
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or not logs:
             return
-        row = {"update": state.global_step} | {k: v for k, v in logs.items() if k != "epoch"}
-        if any(name.startswith("eval_") for name in logs):
+        row = self._row(state.global_step, logs)
+        if self._is_evaluation(row):
             self._append(self.evaluations, row)
         if "objective/scores" not in logs:
             return
         self.history.append(row)
         self._append(self.path, row)
-        if len(self.history) == 1:
+        if not self.headed:
+            self.headed = True
             console.print(
                 "[bold] update  reward  judge  KL nats  words  distinct-2  fresh fakes found[/bold]"
             )
         console.print(self._line(row, state.max_steps))
+
+    @staticmethod
+    def _row(update: int, logs: dict[str, Any]) -> dict[str, Any]:
+        return {"update": update} | {k: v for k, v in logs.items() if k not in ("epoch", "step")}
+
+    @staticmethod
+    def _is_evaluation(row: dict[str, Any]) -> bool:
+        return any(name.startswith("eval_") for name in row)
 
     @staticmethod
     def _append(path: Path, row: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ def test_the_command_line_wins_over_the_file(tmp_path):
         "samples_per_context: 0",
         "fp16: true",
         "top_p: 0.5",
-        "save_strategy: steps",
+        "save_strategy: epoch",
         "batch_size: 8",
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,6 +86,27 @@ class Refresher:
         metrics |= {"accuracy_after": after, "steps": len(losses)}
         self.replay.add(fresh)
         return {f"discriminator/{name}": value for name, value in metrics.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What refreshes have changed. The pools are not in it: they are given again."""
+        return {
+            "discriminator": self.discriminator.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "rng": self.rng.getstate(),
+            "replay": [
+                [list(p.context), p.reply, p.kind, p.dialogue_id, p.answered]
+                for p in self.replay.pairs
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up a `state_dict`, of a refresher that was made with the same pools."""
+        self.discriminator.model.load_state_dict(state["discriminator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.rng.setstate(state["rng"])
+        self.replay.pairs = [Pair(tuple(context), *rest) for context, *rest in state["replay"]]
 
     def _sample(
         self, reals: Sequence[Pair], count: int, sample_replies: SampleReplies

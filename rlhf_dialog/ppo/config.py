@@ -31,11 +31,11 @@ _TRAINER = (
     "num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps "
     "per_device_eval_batch_size max_grad_norm gradient_checkpointing gradient_checkpointing_kwargs "
     "activation_checkpointing activation_checkpointing_kwargs bf16 logging_steps eval_strategy "
-    "eval_steps eval_delay eval_on_start save_strategy load_best_model_at_end "
-    "metric_for_best_model greater_is_better seed output_dir num_mini_batches "
-    "local_rollout_forward_batch_size response_length stop_token stop_token_id temperature "
-    "missing_eos_penalty num_ppo_epochs whiten_rewards kl_coef kl_estimator cliprange vf_coef "
-    "cliprange_value gamma lam ds3_gather_for_generation"
+    "eval_steps eval_delay eval_on_start save_strategy save_steps save_total_limit "
+    "resume_from_checkpoint load_best_model_at_end metric_for_best_model greater_is_better seed "
+    "output_dir num_mini_batches local_rollout_forward_batch_size response_length stop_token "
+    "stop_token_id temperature missing_eos_penalty num_ppo_epochs whiten_rewards kl_coef "
+    "kl_estimator cliprange vf_coef cliprange_value gamma lam ds3_gather_for_generation"
 )
 _OPTIMIZER = (
     "learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps optim optim_args "
@@ -69,7 +69,7 @@ FOLLOWS: dict[str, Callable[[Any], bool]] = {
 # Values of fields that are acted upon, but not in every way that transformers has.
 POSSIBLE = {
     "eval_strategy": ("no", "steps"),
-    "save_strategy": ("no", "best"),
+    "save_strategy": ("no", "steps", "best"),
     "stop_token": ("eos", None),
     "kl_estimator": ("k1", "k3"),
     "critic": ("value_head", "separate"),
@@ -115,8 +115,27 @@ class SeqGANPPOConfig(PPOConfig):
         default=1, metadata={"help": "Updates between two logs; below 1 a share of the run."}
     )
     save_strategy: SaveStrategy | str = field(
-        default="no",
-        metadata={"help": "no, or best: save the generator that an evaluation found best."},
+        default="steps",
+        metadata={
+            "help": "Checkpoints to go on from. steps: every save_steps updates and at the end; "
+            "best: then too, and the generator that an evaluation found best in best/; no: none "
+            "but at a signal."
+        },
+    )
+    save_steps: float = field(
+        default=10,
+        metadata={"help": "Updates between two checkpoints; below 1 a share of the run."},
+    )
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "Newest checkpoints that are kept; none: all."}
+    )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={"help": "latest, or the path of a checkpoint in output_dir: go on from there."},
+    )
+    accept_changes: list[str] | None = field(
+        default=None,
+        metadata={"help": "Fields that may differ from those of the run that is gone on with."},
     )
     num_sample_generations: int = field(
         default=0, metadata={"help": "Not supported: see eval_strategy and eval_samples_shown."}
@@ -352,7 +371,7 @@ class SeqGANPPOConfig(PPOConfig):
 
 _POSITIVE = (
     "temperature reward_clip kl_target kl_horizon supervised_batch_size update_kl_limit cliprange "
-    "cliprange_value missing_eos_penalty"
+    "cliprange_value missing_eos_penalty save_steps"
 )
 _NOT_NEGATIVE = (
     "kl_coef vf_coef entropy_coef top_k min_reply_tokens short_reply_penalty supervised_coef "
@@ -362,7 +381,7 @@ _NOT_NEGATIVE = (
 _COUNTS = (
     "num_mini_batches num_ppo_epochs per_device_train_batch_size gradient_accumulation_steps "
     "per_device_eval_batch_size local_rollout_forward_batch_size reward_positions "
-    "rollouts_per_prefix"
+    "rollouts_per_prefix save_total_limit"
 )
 
 

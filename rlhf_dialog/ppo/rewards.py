@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,6 +90,13 @@ class LengthResidual:
         effect = self.slope * (tokens.double().log() - self.centre)
         return scores - effect.to(scores)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": list(self.history), "slope": self.slope, "centre": self.centre}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.history.extend(state["history"])  # the oldest give way where the window is shorter
+        self.slope, self.centre = state["slope"], state["centre"]
+
 
 class RewardNormalizer:
     """Divides centred scores by their running standard deviation (Welford, merged by batches)."""
@@ -111,6 +119,12 @@ class RewardNormalizer:
         """Normalises further scores (B,) by the statistics as they are."""
         std = math.sqrt(self.m2 / max(1.0, self.count - 1))
         return (scores - self.mean) / (std + 1e-6)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"count": self.count, "mean": self.mean, "m2": self.m2}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        self.count, self.mean, self.m2 = state["count"], state["mean"], state["m2"]
 
 
 class ScoreShaper:
@@ -143,6 +157,17 @@ class ScoreShaper:
             scores = self.normalizer.normalize(scores)
         return self._clipped(scores)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Running statistics; of a part that is turned off there are none."""
+        parts = {"length_residual": self.length_residual, "normalizer": self.normalizer}
+        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self.length_residual is not None and "length_residual" in state:
+            self.length_residual.load_state_dict(state["length_residual"])
+        if self.normalizer is not None and "normalizer" in state:
+            self.normalizer.load_state_dict(state["normalizer"])
+
     def _clipped(self, scores: torch.Tensor) -> torch.Tensor:
         return scores if self.clip is None else scores.clamp(-self.clip, self.clip)
 
@@ -164,3 +189,9 @@ class AdaptiveKLController:
             error = min(0.2, max(-0.2, kl / self.target - 1))
             # Ziegler's factor, kept above zero where an update is longer than the horizon.
             self.coefficient *= max(0.1, 1 + error * episodes / self.horizon)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"coefficient": self.coefficient}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        self.coefficient = state["coefficient"]

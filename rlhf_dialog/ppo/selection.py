@@ -17,6 +17,7 @@ from rlhf_dialog.console import console
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.rewards import as_reward
 from rlhf_dialog.errors import UserError
+from rlhf_dialog.ppo.monitoring import watch
 from rlhf_dialog.ppo.rewards import score_texts
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def measure(trainer: SeqGANPPOTrainer, examples: Sequence[Example]) -> dict[str,
             shown=args.eval_samples_shown,
             folder=Path(str(args.output_dir)),
         )
-    metrics = {"objective/scores": scores.mean().item()} | trainer.monitor(contexts, replies)
+    metrics = {"objective/scores": scores.mean().item()} | watch(
+        trainer.monitors, contexts, replies
+    )
     # The first process's figures for all: callbacks that stop a run must agree.
     return broadcast_object_list([metrics])[0]
 

@@ -8,18 +8,17 @@ replies is interleaved. Left out: reward models inside the policy's tokenizer, f
 statistics of whole rollouts.
 
     trainer = SeqGANPPOTrainer(args, generator, reward, examples, context_length=64)
-    trainer.train()
+    trainer.train()  # or trainer.train(resume_from_checkpoint="latest")
 
-One update: sample -> score -> reward -> advantages -> update -> refresh -> log -> evaluate.
+One update: sample -> score -> reward -> advantages -> update -> refresh -> log -> evaluate -> save.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, repeat
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,18 +28,24 @@ from torch import nn
 from transformers import TrainerControl, TrainerState
 from trl.experimental.ppo import PPOTrainer
 
-from rlhf_dialog.devices import build_whole_models, own_share
+from rlhf_dialog.devices import build_whole_models, own_share, together
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.refresh import Refresher
 from rlhf_dialog.discriminators.rewards import TextScorer
+from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator, check_lengths
 from rlhf_dialog.generators.policy import Policy, disable_dropout
 from rlhf_dialog.generators.prompts import encode_context, pad_prompts
 from rlhf_dialog.ppo import objectives, zero
 from rlhf_dialog.ppo.anchor import SupervisedAnchor, demonstrate, linear_schedule
+from rlhf_dialog.ppo.batches import Batches
+from rlhf_dialog.ppo.checkpoints import begin_or_resume, save_checkpoint
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.ppo.granularity import RewardSpreader
+from rlhf_dialog.ppo.identity import weights_fingerprint
+from rlhf_dialog.ppo.interruption import Signals, leave, require_finite, stopped
+from rlhf_dialog.ppo.monitoring import Monitor, describe
 from rlhf_dialog.ppo.networks import (
     NoReward,
     build_policy,
@@ -48,18 +53,11 @@ from rlhf_dialog.ppo.networks import (
     precision,
     reference_policy,
 )
-from rlhf_dialog.ppo.rewards import (
-    AdaptiveKLController,
-    ScoreShaper,
-    ending_penalties,
-    score_texts,
-)
+from rlhf_dialog.ppo.rewards import AdaptiveKLController, ScoreShaper, score_texts
 from rlhf_dialog.ppo.rollouts import Rollout, collate, in_chunks, respond
 from rlhf_dialog.ppo.selection import evaluate_and_keep, load_best, measure
+from rlhf_dialog.ppo.token_rewards import token_rewards
 from rlhf_dialog.ppo.update import RolloutOptimizer, Totals, ppo_loss
-
-# (contexts, replies) of all ranks' episodes -> metrics by name; read by the log alone
-Monitor = Callable[[Sequence[Sequence[str]], Sequence[str]], dict[str, float]]
 
 
 class SeqGANPPOTrainer(PPOTrainer):
@@ -109,6 +107,9 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.reward = reward
         self.refresher, self.refresh_every = refresher, refresh_every
         self.monitors, self.eval_examples = monitors, list(eval_examples)
+        self.began_from = weights_fingerprint(generator.model)
+        self.last_checkpoint: Path | None = None
+        self.how_to_go_on = 'trainer.train(resume_from_checkpoint="latest")'
         args.check_evaluation(len(eval_examples))
         check_lengths(generator, context_length, args.response_length)
         reference = None if peft_config is not None else build_reference(generator, args)
@@ -129,6 +130,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         # divide them again (defects 6 and 24).
         self.accelerator.gradient_accumulation_steps = 1
         build_whole_models()
+        zero.schedule_engine(self.lr_scheduler, self.optimizer, self.accelerator)
         self.ref_policy = self.ref_model
         # Order of minibatches and of real replies, another one on each rank (defect 20).
         self.order = torch.Generator().manual_seed(self.local_seed + 1)
@@ -140,6 +142,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         )
         self.spread_rewards = RewardSpreader(args, generator, reward, self.shape_scores)
         self.kl_controller = AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
+        self.batches = Batches(self.dataloader)
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Called by TRL's constructor between wrapping the models and preparing them.
@@ -157,41 +160,57 @@ class SeqGANPPOTrainer(PPOTrainer):
         zero.configure(self.accelerator, args)
         super().create_optimizer_and_scheduler(args.num_total_batches)
 
-    def train(self) -> None:
-        """The whole run, one update after the other."""
+    def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> None:
+        """The whole run, one update after the other, or what is left of one that was stopped.
+
+        Args:
+            resume_from_checkpoint: True or "latest": the newest complete checkpoint in
+                `output_dir`; a path: that one; False: a new run; None: as `args` says. The trainer
+                is to be built as it was for the run that wrote it (defect 1).
+
+        Raises:
+            UserError: a checkpoint that cannot be taken up or written; a loss or reward that is
+                not finite.
+            Interrupted: SIGTERM or SIGINT came; the state has been saved.
+        """
         args = self.args
-        batches = chain.from_iterable(repeat(self.dataloader))
         self.state.max_steps = args.num_total_batches
         self.state.num_train_epochs = args.total_episodes / self.train_dataset_len
         self.state.compute_steps(args, args.num_total_batches)
+        begin_or_resume(self, resume_from_checkpoint)
+        ended = self.control.should_training_stop  # by a callback, when the checkpoint was written
         self.control = self.callback_handler.on_train_begin(args, self.state, self.control)
+        self.control.should_training_stop |= ended
         self.model.eval()  # dropout is out; eval also keeps layers such as layerdrop still
-        if args.eval_on_start:
+        if args.eval_on_start and not self.state.global_step:
             evaluate_and_keep(self)
-        for _ in range(args.num_total_batches):
-            start = time.time()
-            self.control = self.callback_handler.on_step_begin(args, self.state, self.control)
-            with torch.no_grad():  # a reward may well be a module
-                rollout = self.sample(next(batches))
-                scores = self.score(rollout).to(self.accelerator.device)
-                rewards, metrics = self.compute_rewards(rollout, scores)
-                advantages, returns = self.advantages(rollout, rewards)
-                metrics |= self._describe(rollout, returns)
-            metrics |= self.update(rollout, advantages, returns)
-            self.lr_scheduler.step()
-            self.kl_controller.update(metrics["objective/kl"], args.batch_size)
-            self.state.global_step += 1
-            self.state.episode += args.batch_size
-            self.state.epoch = self.state.episode / self.train_dataset_len
-            metrics |= self.refresh()
-            metrics |= {"episode": self.state.episode, "seconds": time.time() - start}
-            self.control = self.callback_handler.on_step_end(args, self.state, self.control)
-            if self.control.should_log:
-                self.log(metrics)
-            if self.control.should_evaluate:
-                evaluate_and_keep(self)
-            if self.control.should_training_stop:
-                break
+        with Signals() as signals:
+            while self.state.global_step < self.state.max_steps:
+                if self.control.should_training_stop:
+                    break
+                start = time.time()
+                self.control = self.callback_handler.on_step_begin(args, self.state, self.control)
+                with torch.no_grad():  # a reward may well be a module
+                    rollout = self.sample(next(self.batches))
+                    scores = self.score(rollout).to(self.accelerator.device)
+                    rewards, metrics = self.compute_rewards(rollout, scores)
+                    advantages, returns = self.advantages(rollout, rewards)
+                    metrics |= describe(self, rollout, returns)
+                metrics |= self.update(rollout, advantages, returns)
+                require_finite(self, rollout, scores, metrics)
+                self.lr_scheduler.step()
+                self.kl_controller.update(metrics["objective/kl"], args.batch_size)
+                self.state.global_step += 1
+                self.state.episode += args.batch_size
+                self.state.epoch = self.state.episode / self.train_dataset_len
+                metrics |= self.refresh()
+                metrics |= {"episode": self.state.episode, "seconds": time.time() - start}
+                self.control = self.callback_handler.on_step_end(args, self.state, self.control)
+                if self.control.should_log:
+                    self.log(metrics)
+                if self.control.should_evaluate:
+                    evaluate_and_keep(self)
+                self.save(signals.agreed(self.accelerator))
         zero.unshard(self.model, self.accelerator)
         if args.load_best_model_at_end and self.state.best_model_checkpoint:
             load_best(self)
@@ -226,43 +245,16 @@ class SeqGANPPOTrainer(PPOTrainer):
 
     def score(self, rollout: Rollout) -> torch.Tensor:
         """Reward of each reply (B,), as the reward gives it; see `score_texts`."""
-        return score_texts(self.reward, rollout.contexts, rollout.replies)
+        try:
+            return together(partial(score_texts, self.reward, rollout.contexts, rollout.replies))
+        except UserError as error:
+            raise stopped(self, rollout, str(error)) from error
 
     def compute_rewards(
         self, rollout: Rollout, scores: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Per-token rewards (B, T): -β·KL at every token, and the shaped score by granularity."""
-        args, mask = self.args, rollout.reply_mask
-        sampled, people = rollout.sampled, slice(rollout.demonstrations)
-        lengths = mask.sum(1)
-        everyone = self.accelerator.gather(scores[sampled])
-        shaped = self.shape_scores(everyone, self.accelerator.gather(lengths[sampled]))
-        own = shaped.view(args.world_size, -1)[self.accelerator.process_index]
-        own = own - ending_penalties(
-            rollout.ended(self.stop_token_id)[sampled],
-            lengths[sampled],
-            missing_eos_penalty=args.missing_eos_penalty,
-            min_reply_tokens=args.min_reply_tokens,
-            short_reply_penalty=args.short_reply_penalty,
-        )
-        # What people said is shaped by statistics of what the policy says: it scores higher and
-        # is longer, which would pass for an effect of length.
-        own = torch.cat([self.shape_scores.further(scores[people], lengths[people]), own])
-        kl = objectives.kl_per_token(
-            rollout.logprobs, rollout.ref_logprobs, mask, args.kl_estimator
-        )
-        kl[people] = 0  # nobody sampled these: they are no estimate of the KL
-        penalty = self.kl_controller.coefficient * kl
-        rewards = self.spread_rewards(rollout, own, self._unwrapped) - penalty
-        metrics = {
-            "objective/scores": self._mean(scores[sampled]),
-            "objective/kl": self._mean(kl[sampled].sum(1)),
-            "objective/kl_coef": self.kl_controller.coefficient,
-            "objective/rlhf_reward": self._mean(rewards[sampled].sum(1)),
-        }
-        if args.whiten_rewards:
-            rewards = self._whiten(rewards, mask, shift_mean=False)
-        return rewards, metrics
+        """Per-token rewards (B, T) and their metrics; see `token_rewards`."""
+        return token_rewards(self, rollout, scores)
 
     def advantages(
         self, rollout: Rollout, rewards: torch.Tensor
@@ -320,6 +312,15 @@ class SeqGANPPOTrainer(PPOTrainer):
         )
         return metrics
 
+    def save(self, signum: int = 0) -> None:
+        """The whole state, where `save_strategy` says so or a signal came, which ends the run."""
+        ends = self.control.should_training_stop
+        due = ends or self.state.global_step % self.state.save_steps == 0
+        if signum or self.control.should_save or (due and self.args.save_strategy != "no"):
+            checkpoint = save_checkpoint(self)
+            if signum:
+                leave(self, signum, checkpoint)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The generator as a folder that plain `from_pretrained` loads (defect 3), and the critic
         in its folder `value/` (defect 5). All processes have to call it: weights may be sharded."""
@@ -368,25 +369,6 @@ class SeqGANPPOTrainer(PPOTrainer):
             self.accelerator.autocast(),
         ):
             yield policy
-
-    def _describe(self, rollout: Rollout, returns: torch.Tensor) -> dict[str, float]:
-        """Metrics of the rollout itself, over the replies of all ranks."""
-        mask, sampled = rollout.reply_mask, rollout.sampled
-        contexts = gather_object(rollout.contexts[sampled])
-        replies = gather_object(rollout.replies[sampled])
-        explained = objectives.explained_variance(rollout.values, returns, mask, self._sum_ranks)
-        metrics = {
-            "objective/entropy": self._mean(-rollout.logprobs[sampled].sum(1)),
-            "value/explained_variance": explained.item(),
-            "text/eos_rate": self._mean(rollout.ended(self.stop_token_id)[sampled].float()),
-        }
-        return metrics | self.monitor(contexts, replies)
-
-    def monitor(
-        self, contexts: Sequence[Sequence[str]], replies: Sequence[str]
-    ) -> dict[str, float]:
-        """What the monitors say of the replies of all ranks."""
-        return {k: v for look in self.monitors for k, v in look(contexts, replies).items()}
 
     @property
     def policy(self) -> Policy:

@@ -118,7 +118,7 @@ class RolloutOptimizer:
         is one that uses every parameter. ZeRO wants every backward to do so: it adds a gradient to
         what the first backward of the step left behind.
         """
-        inputs = self.anchor.draw(self.order)
+        inputs = [part.to(self.accelerator.device) for part in self.anchor.draw(self.order)]
         tokens = inputs[-1].sum()
         scale = coefficient * self.args.world_size / self._sum_ranks(tokens)
         with self.gradients.micro_batch(last=False):

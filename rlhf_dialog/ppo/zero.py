@@ -53,6 +53,19 @@ def configure(accelerator: Accelerator, args: SeqGANPPOConfig) -> None:
     build_whole_models()
 
 
+def schedule_engine(
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+) -> None:
+    """Makes the schedule that was built on the plain optimizer set the engine's learning rates.
+
+    The two share their groups until a checkpoint is loaded or Adam is offloaded; then no more.
+    """
+    if is_engine(accelerator):
+        scheduler.optimizer = optimizer
+
+
 class Gradients:
     """Backward passes that join one optimizer step, and the step: one process, or DDP."""
 

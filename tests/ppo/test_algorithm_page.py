@@ -58,12 +58,14 @@ def test_the_page_runs_from_top_to_bottom(place, capsys):
     exec(small(block("from rlhf_dialog.dialogues.examples")), names)
     assert (place / "runs/mine/model.safetensors").is_file()
     assert (place / "runs/mine/value/value_head.safetensors").is_file()
+    names["args"].output_dir = "runs/curious"  # the first run's folder holds its checkpoints
     exec(block("class Curious"), names)
     trainer = names["Curious"](
         names["args"], names["generator"], grade, names["examples"], context_length=32
     )
     trainer.train()
     assert trainer.state.log_history[-1]["reward/questions"] == 0
+    names["args"].output_dir = "runs/adapters"
     exec(small(block("LoraConfig")), names)
     names["trainer"].train()
     assert np.isfinite(names["trainer"].state.log_history[-1]["objective/scores"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ BASE = {
     "min_reply_tokens": 3,
     "save_strategy": "best",
     "metric_for_best_model": "objective/scores",
+    "save_steps": 3,
 }
 
 # field -> (a value other than that of the run above, what else has to be set)
@@ -102,7 +104,11 @@ SHOWN_ELSEWHERE = {
     "activation_checkpointing": "test_checkpointing_has_two_names",
     "gradient_checkpointing_kwargs": "test_checkpointing_has_two_names",
     "activation_checkpointing_kwargs": "test_checkpointing_has_two_names",
-    "save_strategy": "test_the_best_generator_by_the_judge_is_loaded_at_the_end",
+    "save_strategy": "test_when_checkpoints_are_written",
+    "save_steps": "test_when_checkpoints_are_written",
+    "save_total_limit": "test_when_checkpoints_are_written",
+    "resume_from_checkpoint": "test_the_configuration_may_say_where_to_go_on",
+    "accept_changes": "test_a_change_is_refused_unless_it_is_named",
     "load_best_model_at_end": "test_the_best_generator_by_the_judge_is_loaded_at_the_end",
     "metric_for_best_model": "test_a_metric_that_nobody_measures_is_named",
     "greater_is_better": "test_the_best_may_be_the_least",
@@ -145,12 +151,14 @@ def test_every_field_is_in_one_of_the_lists():
 
 
 @pytest.fixture
-def outcome(build, examples):
+def outcome(build, examples, tmp_path):
     """configuration -> what a run logs and ends with, as one JSON text."""
+    folders = (str(tmp_path / f"run-{n}") for n in count())
 
     def run(**values):
         people = {"supervised_examples": examples, "eval_examples": examples[:5]}
-        trainer, history = build(**{**BASE, **values}, trainer=people)
+        own = {"output_dir": next(folders)}
+        trainer, history = build(**{**BASE, **own, **values}, trainer=people)
         trainer.train()
         logs = [{k: v for k, v in row.items() if k != "seconds"} for row in history.logs]
         total = sum(w.double().abs().sum().item() for w in weights(trainer.model))
@@ -206,13 +214,14 @@ def test_checkpointing_has_two_names(build):
         assert layer._gradient_checkpointing_func.keywords == reentrant
 
 
-def test_the_best_may_be_the_least(build, examples):
+def test_the_best_may_be_the_least(build, examples, tmp_path):
     bests = []
     for greater in (True, False):
         values = iter([3.0, 1.0, 2.0])
         look = [lambda c, r, v=values: {"judge/score": next(v) if len(r) == 5 else 0.0}]
         trainer, _ = build(
             max_steps=3,
+            output_dir=str(tmp_path / str(greater)),
             eval_strategy="steps",
             eval_steps=1,
             save_strategy="best",

@@ -55,6 +55,7 @@ def build_trainer(generator, examples, folder, reward, *, stop_after=None, train
         "learning_rate": 5e-3,
         "lr_scheduler_type": "constant",
         "report_to": "none",
+        "save_strategy": "no",
         "disable_tqdm": True,
         "use_cpu": True,
         "seed": 3,

@@ -1,0 +1,73 @@
+"""What makes a run the run it is: the values and the data that a resumed one must have again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from trl.experimental.ppo import PPOConfig
+
+from rlhf_dialog.changes import HARMLESS, fingerprint
+from rlhf_dialog.dialogues.schema import Example
+from rlhf_dialog.discriminators.refresh import Refresher
+from rlhf_dialog.ppo.config import ACTED_UPON
+
+if TYPE_CHECKING:
+    from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
+
+_SAMPLED = 64  # elements of each tensor that a fingerprint of weights looks at
+
+
+def run_values(trainer: SeqGANPPOTrainer) -> dict[str, Any]:
+    """By name, as JSON holds them: options that are acted upon, the processes, the data."""
+    args, refresher = trainer.args, trainer.refresher
+    inherited = {f.name for f in dataclasses.fields(PPOConfig)}
+    named = {f.name for f in dataclasses.fields(args)}
+    compared = (named - inherited | set(ACTED_UPON)) - HARMLESS
+    values = {name: getattr(args, name) for name in sorted(compared)}
+    values |= {
+        "world_size": trainer.accelerator.num_processes,
+        "sharding": _sharding(trainer),
+        "context_length": trainer.context_length,
+        "refresh_every": trainer.refresh_every,
+        "generator_weights": trainer.began_from,
+        "train_examples": _examples(trainer.train_dataset),
+        "supervised_examples": _examples(trainer.anchor.examples),
+        "eval_examples": _examples(trainer.eval_examples),
+    }
+    if isinstance(refresher, Refresher):
+        values |= dataclasses.asdict(refresher.settings)
+        values["discriminator_pools"] = fingerprint(
+            [kind, pair.context, pair.reply, pair.dialogue_id]
+            for kind, pool in sorted(refresher.pools.items())
+            for pair in pool
+        )
+    plain = {name: getattr(value, "value", value) for name, value in values.items()}
+    return json.loads(json.dumps(plain))
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """A digest of a model's weights: names, shapes and some elements of each."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        some = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu()
+        digest.update(f"{name} {tuple(parameter.shape)}".encode())
+        digest.update(some.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _examples(examples: Iterable[Example]) -> str:
+    return fingerprint([list(e.context), e.reply] for e in examples)
+
+
+def _sharding(trainer: SeqGANPPOTrainer) -> str:
+    """Who cuts the state into pieces: another one cannot put them together."""
+    if not trainer.is_deepspeed_enabled:
+        return "none"
+    return f"ZeRO-{trainer.accelerator.state.deepspeed_plugin.zero_stage}"
