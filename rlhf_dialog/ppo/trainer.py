@@ -104,6 +104,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.refresher, self.refresh_every = refresher, refresh_every
         self.monitors, self.eval_examples = monitors, list(eval_examples)
         args.check_evaluation(len(eval_examples))
+        args.check_push()
         check_lengths(generator, context_length, args.response_length)
         reference = None if peft_config is not None else generator.frozen_copy().model
         policy = build_policy(generator, args, peft_config)

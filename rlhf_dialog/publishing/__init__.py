@@ -8,6 +8,7 @@ searched once more, and the list is shown before anything leaves.
 """
 
 from rlhf_dialog.publishing.push import push_run
-from rlhf_dialog.publishing.settings import PARTS, PushSettings, push_after_training
+from rlhf_dialog.publishing.settings import PARTS, PushSettings
+from rlhf_dialog.publishing.training import push_after_training, push_finished
 
-__all__ = ["PARTS", "PushSettings", "push_after_training", "push_run"]
+__all__ = ["PARTS", "PushSettings", "push_after_training", "push_finished", "push_run"]

@@ -78,6 +78,11 @@ class Hub:
             raise
         self._note(key, "created")
 
+    def refuse_existing(self, model: str) -> None:
+        """Raises UserError where there is a model of that id already."""
+        if self._tried(partial(self.api.repo_exists, model), model):
+            raise _exists(model)
+
     def upload(self, repository: Repository) -> str:
         """Uploads what is missing or differs; returns the address of the repository."""
         self._tried(
@@ -168,10 +173,7 @@ def _told(error: Exception, what: str, endpoint: str) -> UserError:
             "with the permission to write."
         )
     if status == 409:
-        return UserError(
-            f"{what}: exists already and was not made by this run; give another --name, or "
-            "--exist_ok to write into it."
-        )
+        return _exists(what)
     if status is not None and status < 500 and status != 429:
         return UserError(f"{what}: the Hub refused ({status}, {_line(error)}); {again}.")
     if status is not None:
@@ -182,6 +184,13 @@ def _told(error: Exception, what: str, endpoint: str) -> UserError:
             f"{again}."
         )
     return UserError(f"{what}: the upload stopped ({_line(error)}); {again}.")
+
+
+def _exists(what: str) -> UserError:
+    return UserError(
+        f"{what}: exists already and was not made by this run; give another name, or push with "
+        "--exist_ok to write into it."
+    )
 
 
 def _line(error: Exception) -> str:

@@ -73,11 +73,7 @@ def make_plan(
         if part not in ("data", "metrics") and not (run.folder / part).is_dir():
             raise UserError(f"parts: {run.folder} holds no folder {part!r}; leave it out.")
     name = settings.base_name or _name(run)
-    ids = {
-        part: f"{owner}/{name}" if part == "generator" else f"{owner}/{name}-{part}"
-        for part in settings.parts
-        if part != "metrics"
-    }
+    ids = repository_ids(settings, owner, name)
     stage = _Staging(run, settings, Cards(run, settings, ids), scratch)
     repositories = []
     for part, repo in ids.items():
@@ -89,6 +85,15 @@ def make_plan(
     for repository in repositories:
         refuse_private(repository.files, owner=owner, run=run.folder)
     return repositories
+
+
+def repository_ids(settings: PushSettings, owner: str, name: str) -> dict[str, str]:
+    """Repository ids by part; metrics are Spaces of their own names."""
+    return {
+        part: f"{owner}/{name}" if part == "generator" else f"{owner}/{name}-{part}"
+        for part in settings.parts
+        if part != "metrics"
+    }
 
 
 def _name(run: FinishedRun) -> str:

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, field
 
 from rlhf_dialog.errors import UserError
-from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.settings import _help
 
 PARTS = ("generator", "discriminator", "judge", "data", "metrics")
@@ -66,16 +65,3 @@ class PushSettings:
     @property
     def base_name(self) -> str | None:
         return self.name.split("/")[-1] if self.name else None
-
-
-def push_after_training(ppo: SeqGANPPOConfig) -> PushSettings | None:
-    """The push that `push_to_hub`, `hub_model_id` and `hub_private_repo` ask for, or None.
-
-    From here on the trainer knows nothing of it: the recipe pushes the finished folder, with cards
-    of this project. Repositories are private unless `hub_private_repo` is false.
-    """
-    if not ppo.push_to_hub:
-        return None
-    ppo.push_to_hub = False
-    private = ppo.hub_private_repo is None or bool(ppo.hub_private_repo)
-    return PushSettings(run=str(ppo.output_dir), name=ppo.hub_model_id, private=private)

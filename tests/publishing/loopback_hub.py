@@ -17,7 +17,8 @@ from urllib.parse import parse_qs, unquote, urlparse
 
 import yaml
 
-OWNERS = {"hf_tokenOfTheTests0001": "me"}
+TOKEN = "hf_tokenOfTheTests0001"
+OWNERS = {TOKEN: "me"}
 
 
 @dataclass
@@ -80,14 +81,14 @@ class _Requests(BaseHTTPRequestHandler):
                 fault[2] -= 1
                 if fault[1] == "lost":
                     self.reply = lambda *_, **__: self.hang_up()
-                elif fault[1] == "cut":
+                    break
+                if fault[1] == "cut":
                     self.rfile.read(min(1000, int(self.headers.get("Content-Length", 0))))
                     self.hang_up()
-                    return
                 else:
                     self.body()
                     self.reply(fault[1], {"error": "to order"})
-                    return
+                return
         content = self.body()
         for pattern, rule in _RULES:
             if match := re.fullmatch(pattern, line):

@@ -7,35 +7,14 @@ import shutil
 import sys
 
 import pytest
-from huggingface_hub import constants, utils
+from huggingface_hub import constants
 
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.publishing import PushSettings, hub, push_run
 from rlhf_dialog.publishing.privacy import cleaned, refuse_private
-from tests.publishing.loopback_hub import LoopbackHub
+from tests.publishing.loopback_hub import TOKEN
 from tests.publishing.runs import SECRET, with_adapters, write_run
-from tests.publishing.test_round_trip import TOKEN
 from tests.recipes.helpers import ROOT
-
-
-@pytest.fixture
-def run(tmp_path, make_generator):
-    return write_run(tmp_path / "run", make_generator("gpt2"))
-
-
-@pytest.fixture
-def loopback(monkeypatch, tmp_path):
-    """A Hub that this process's client talks to, without waiting between attempts."""
-    with LoopbackHub() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setattr(hub, "FIRST_WAIT", 0)
-        monkeypatch.setattr(utils._http.time, "sleep", lambda seconds: None)
-        utils.close_session()
-        yield server
-        utils.close_session()
 
 
 def settings(run, **values):

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.publishing.loopback_hub import LoopbackHub
+from tests.publishing.loopback_hub import TOKEN, LoopbackHub
 from tests.publishing.runs import TEMPLATE, with_adapters, write_run
 from tests.recipes.helpers import ROOT
 
 HERE = Path(__file__).parent
-TOKEN = "hf_tokenOfTheTests0001"
 
 
 @pytest.fixture(scope="module")
