@@ -22,6 +22,7 @@ from rlhf_dialog.evaluation.judge import save_judge, train_judge
 from rlhf_dialog.evaluation.suite import TextMonitor
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
+from rlhf_dialog.publishing import push_after_training, push_finished
 from rlhf_dialog.runs import UpdateLog, all_values, new_run, versions, write_config
 from rlhf_dialog.stages import (
     describe_script,
@@ -61,8 +62,9 @@ def main() -> None:
         split: human_pools(script, split, generator, ppo.response_length)
         for split in ("discriminator", "judge")
     }
-    run = new_run(ppo.output_dir)
     config = all_values(*settings)
+    push = push_after_training(ppo)
+    run = new_run(ppo.output_dir)
     write_config(run, config)
     describe_script(script)
     set_seed(seed)
@@ -129,6 +131,8 @@ def main() -> None:
         "test_contexts": len(examples),
     }
     publish(run, report, log.history, samples)
+    if push:
+        push_finished(push)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, get_type_hints
 
@@ -87,6 +89,8 @@ def parse(
         types = get_type_hints(kind)
         hints |= {f.name: types[f.name] for f in dataclasses.fields(kind) if f.init}
     _check_flags(arguments, set(hints))
+    if arguments.count("--config") > 1:
+        raise UserError("--config: is given twice; merge the two files into one.")
     if "--config" not in arguments and default_config is not None:
         arguments += ["--config", str(default_config)]
     if "--config" in arguments:
@@ -94,7 +98,9 @@ def parse(
     parser = _TypedParser(list(dataclass_types))
     parser.error = _refuse  # its own prints the usage of some 200 flags before the one sentence
     try:
-        return parser.parse_args_and_config(arguments)
+        settings = parser.parse_args_and_config(arguments)
+        _refuse_infinite(settings)
+        return settings
     except ValueError as error:
         if isinstance(error, UserError):
             raise
@@ -103,12 +109,39 @@ def parse(
 
 class _TypedParser(TrlParser):
     """TRL's parser takes values of a YAML file as they are; here they pass the same type checks as
-    the command line's, which argparse applies to defaults that are strings."""
+    the command line's, which argparse applies to defaults that are strings, and its choices."""
 
     def set_defaults_with_config(self, **values: Any) -> list[str]:
-        scalars = (int, float, bool)
+        scalars = (int, float, bool, date)
         typed = {k: str(v) if isinstance(v, scalars) else v for k, v in values.items()}
+        for action in self._actions:
+            value = typed.get(action.dest)
+            if action.choices and value is not None and value not in map(str, action.choices):
+                known = ", ".join(map(str, action.choices))
+                raise UserError(f"{action.dest}: {value!r} is not one of {known}.")
         return super().set_defaults_with_config(**typed)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets a later line overrule an earlier one in silence."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: the key {name!r} stands there twice")
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def _refuse_infinite(settings: Sequence[Any]) -> None:
+    for group in settings:
+        for f in dataclasses.fields(group):
+            value = getattr(group, f.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{f.name}: {value} is no finite number.")
 
 
 def _refuse(message: str) -> NoReturn:
@@ -132,7 +165,7 @@ def _check_file(arguments: list[str], hints: dict[str, Any]) -> None:
     if not path.is_file():
         raise UserError(f"--config {path}: there is no such file; recipes/configs/ holds examples.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--config {path}: cannot be read as YAML ({reason}).") from error
@@ -146,6 +179,12 @@ def _check_file(arguments: list[str], hints: dict[str, Any]) -> None:
         for value_type, word in ((type(None), "None"), (list, "list"), (dict, "dict")):
             if isinstance(values[key], value_type) and word not in hint:
                 raise UserError(f"--config {path}: field {key!r} must not be {values[key]!r}.")
+        if "list[str]" in hint and isinstance(values[key], list):
+            for entry in values[key]:
+                if not isinstance(entry, str):
+                    raise UserError(
+                        f"--config {path}: field {key!r} must hold texts, and {entry!r} is none."
+                    )
 
 
 def _closest(key: str, known: set[str]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlhf_dialog.errors import UserError
+from rlhf_dialog.shipped import demo_script
 
 
 def _help(default, text: str):
@@ -54,6 +55,7 @@ class DialogueSettings:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "max_turns")
+        self.dialogues = demo_script(self.dialogues)
 
     @property
     def shares(self) -> dict[str, float]:

@@ -62,6 +62,16 @@ def test_the_command_line_wins_over_the_file(tmp_path):
         "top_p: 0.5",
         "save_strategy: epoch",
         "batch_size: 8",
+        "lr_scheduler_type: lineer",
+        "kl_coef: .inf",
+        "vf_coef: .nan",
+        "dialogues_columns: [1, 2]",
+        "push_to_hub: perhaps",
+        "fresh_architecture: [gpt2]",
+        "fresh_layers: {a: 1}",
+        "max_steps: 3\nmax_steps: 5",
+        "reward: praise",
+        "critic: none_such",
     ],
 )
 def test_a_value_that_cannot_work_is_named(tmp_path, text):
@@ -70,6 +80,33 @@ def test_a_value_that_cannot_work_is_named(tmp_path, text):
         read(tmp_path, text + "\n")
     assert isinstance(refusal.value, UserError)
     assert field in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--max_step", "3"], "--max_step: is not known; did you mean 'max_steps'"),
+        (["--max-stepz=3"], "--max_stepz: is not known"),
+        (["--config={path}", "--config", "{path}"], "--config: is given twice"),
+        (["--config="], "there is no such file"),
+        (["--lr_scheduler_type", "lineer"], "invalid choice: 'lineer'"),
+        (["--kl_coef", "inf"], "kl_coef: inf is no finite number"),
+        (["--no_max_steps"], "no_max_steps"),
+        (["loose"], "loose"),
+    ],
+)
+def test_what_trls_parser_lets_through(tmp_path, arguments, told):
+    path = tmp_path / "config.yaml"
+    path.write_text("max_steps: 5\n", encoding="utf-8")
+    with pytest.raises(UserError) as refusal:
+        parse_run(path, [argument.format(path=path) for argument in arguments])
+    assert told in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_text_that_yaml_takes_for_something_else(tmp_path):
+    settings = read(tmp_path, "character: 2026-01-02\nrun_name: 7\nlearning_rate: '1e-5'\n")
+    assert settings.dialogues.character == "2026-01-02" and settings.ppo.run_name == "7"
+    assert settings.ppo.learning_rate == 1e-5
 
 
 def test_mixed_precision_of_the_launcher_is_refused(tmp_path, monkeypatch):

@@ -46,6 +46,7 @@ _CALLBACKS = (
     "trackio_bucket_id trackio_static_space_id save_on_each_node"
 )
 _ARGUMENTS = "use_cpu tf32 ddp_backend ddp_timeout"
+_PUBLISHING = "push_to_hub hub_model_id hub_private_repo"
 ACTED_UPON: dict[str, str] = {
     name: reader
     for reader, names in {
@@ -53,6 +54,7 @@ ACTED_UPON: dict[str, str] = {
         "the optimizer or its schedule": _OPTIMIZER,
         "callbacks, reporting among them": _CALLBACKS,
         "TrainingArguments themselves": _ARGUMENTS,
+        "publishing, when the recipe has finished": _PUBLISHING,
     }.items()
     for name in names.split()
 }
@@ -174,7 +176,17 @@ class SeqGANPPOConfig(PPOConfig):
     short_reply_penalty: float = field(
         default=1.0, metadata={"help": "Taken off the normalised score of a short reply."}
     )
-    # Inherited; named here for their types.
+    # Inherited; named here for their types and what they mean here.
+    push_to_hub: bool = field(
+        default=False, metadata={"help": "Push the finished run to the Hub (docs/publish.md)."}
+    )
+    hub_model_id: str | None = field(
+        default=None,
+        metadata={"help": "NAME or OWNER/NAME of its repositories; see push_to_hub.py --name."},
+    )
+    hub_private_repo: bool | None = field(
+        default=None, metadata={"help": "false publishes them; they are private otherwise."}
+    )
     metric_for_best_model: str | None = field(
         default=None,
         metadata={"help": "Metric of evaluations that is to be best, such as judge/score."},
@@ -281,6 +293,13 @@ class SeqGANPPOConfig(PPOConfig):
             return min(self.per_device_train_batch_size, self.local_mini_batch_size)
         return self.local_rollout_forward_batch_size
 
+    def check_push(self) -> None:
+        """Raises UserError where the trainer itself is to push; TRL's would, without the critic."""
+        if self.push_to_hub:
+            raise UserError(
+                "push_to_hub: is for recipes; push a finished run with rlhf_dialog.publishing."
+            )
+
     def check_evaluation(self, contexts: int) -> None:
         """Raises UserError where there is to be an evaluation and nothing to evaluate on."""
         if (self.eval_on_start or _plain(self.eval_strategy) != "no") and not contexts:
@@ -315,9 +334,8 @@ class SeqGANPPOConfig(PPOConfig):
             if f.name in FOLLOWS and FOLLOWS[f.name](self):
                 continue
             if ignored and value != _default(f):
-                raise UserError(
-                    f"{f.name}: {value} is not supported by this trainer; leave it out."
-                )
+                told = "(hidden)" if "token" in f.name else value
+                raise UserError(f"{f.name}: {told} is not supported by this trainer; leave it out.")
             possible = POSSIBLE.get(f.name, (value,))
             if value not in possible:
                 raise UserError(

@@ -111,6 +111,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.last_checkpoint: Path | None = None
         self.how_to_go_on = 'trainer.train(resume_from_checkpoint="latest")'
         args.check_evaluation(len(eval_examples))
+        args.check_push()
         check_lengths(generator, context_length, args.response_length)
         reference = None if peft_config is not None else build_reference(generator, args)
         policy = build_policy(generator, args, peft_config)
