@@ -28,6 +28,9 @@ def _shares(settings: Any, *names: str, below: float = 1.0) -> None:
             raise UserError(f"{name}: {getattr(settings, name)} must be from 0 to {below}.")
 
 
+SCHEDULES = ("linear", "polynomial", "noam")
+
+
 @dataclass
 class DialogueSettings:
     """What people said, and who is to be learnt."""
@@ -87,17 +90,59 @@ class GeneratorSettings:
     warm_start_dialogues: str | None = _help(
         None, "A further dialogue file that the warm start reads first (general conversation)."
     )
+    warm_start_dialogues_form: str | None = _help(
+        None, "Form of that file, docs/data_forms.md; without it the file itself tells."
+    )
+    warm_start_dialogues_columns: list[str] | None = field(
+        default=None, metadata={"help": "Columns of that file, as dialogues_columns."}
+    )
     warm_start_epochs: float = _help(
         3.0,
         "Supervised passes over the generator's dialogues; 0, or a warm-started folder: none.",
     )
-    warm_start_learning_rate: float = _help(5e-5, "Peak learning rate of the warm start (linear).")
+    warm_start_learning_rate: float = _help(5e-5, "Peak learning rate of the warm start.")
     warm_start_batch_size: int = _help(
         32, "Examples per optimizer step of the warm start and process."
     )
+    warm_start_schedule: str = _help(
+        "linear",
+        "How the rate falls from its peak: linear | polynomial (squared) | noam (1 / √step).",
+    )
+    warm_start_warmup: float = _help(
+        0.05, "Steps in which the rate rises; below 1 a share of all steps."
+    )
+    warm_start_context_weight: float | None = _help(
+        None,
+        "Weight of a context token in a causal model's loss, where a reply's is 1; without it 1 in "
+        "the form dialogpt, which is its objective, and 0 in others.",
+    )
+    warm_start_validation_share: float = _help(
+        0.0,
+        "Share of the generator's dialogues held out, to keep the epoch of least loss; 0: last.",
+    )
+    warm_start_distractors: int = _help(
+        0, "Wrong replies beside each right one, for a second head that tells them apart; 0: none."
+    )
+    warm_start_choice_coef: float = _help(
+        1.0, "Weight of the second head's loss beside the language model's."
+    )
+    warm_start_reverse: bool = _help(
+        False, "Learn the dialogues backwards: a reverse model for MMI decoding, not for PPO."
+    )
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "warm_start_epochs", "warm_start_learning_rate")
+        _at_least(self, 0, "warm_start_epochs", "warm_start_learning_rate", "warm_start_warmup")
+        _at_least(self, 0, "warm_start_distractors", "warm_start_choice_coef")
+        _shares(self, "warm_start_validation_share", below=0.5)
+        if self.warm_start_context_weight is not None:
+            _at_least(self, 0, "warm_start_context_weight")
+        if self.warm_start_schedule not in SCHEDULES:
+            raise UserError(
+                f"warm_start_schedule: {self.warm_start_schedule!r} is not known; choose one of "
+                f"{', '.join(SCHEDULES)}."
+            )
+        if self.warm_start_schedule == "noam" and not self.warm_start_warmup:
+            raise UserError("warm_start_warmup: must be above 0 for the schedule noam.")
         _at_least(self, 8, "context_length")
         _at_least(self, 300, "fresh_vocab_size")  # 256 bytes and the control tokens
         _at_least(self, 1, "fresh_layers", "fresh_heads", "warm_start_batch_size")
