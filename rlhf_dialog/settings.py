@@ -28,6 +28,8 @@ def _shares(settings: Any, *names: str, below: float = 1.0) -> None:
             raise UserError(f"{name}: {getattr(settings, name)} must be from 0 to {below}.")
 
 
+DECODINGS = ("sample", "greedy", "beam")
+RERANKINGS = ("none", "likelihood", "mmi", "discriminator")
 SCHEDULES = ("linear", "polynomial", "noam")
 
 
@@ -228,6 +230,50 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "samples_per_context", "bootstrap_resamples")
+
+
+@dataclass
+class DecodingSettings:
+    """How replies are chosen when somebody reads them; rollouts and tests sample as they are."""
+
+    decoding: str = _help("sample", "How tokens are chosen: sample | greedy | beam.")
+    temperature: float = _help(1.0, "Of sampling: logits are divided by it.")
+    top_k: int = _help(0, "Of sampling: only the k most likely tokens; 0: all.")
+    top_p: float = _help(1.0, "Of sampling: only the tokens that hold this share of the mass.")
+    num_beams: int = _help(5, "Of beam search: hypotheses kept.")
+    repetition_penalty: float = _help(
+        1.0, "Logits of tokens that were there are divided by it (Keskar et al. 2019); 1: none."
+    )
+    no_repeat_ngram: int = _help(0, "No n-gram of so many tokens twice in a reply; 0: any.")
+    response_length: int = _help(48, "Longest reply, in tokens.")
+    returns: int = _help(1, "Replies to each context.")
+    candidates: int = _help(16, "Replies generated to each context where they are reranked.")
+    rerank: str = _help(
+        "none", "What puts the best candidate first: none | likelihood | mmi | discriminator."
+    )
+    mmi_weight: float = _help(
+        1.0, "Weight of log p(context | reply) in mmi; the rest is log p(reply | context)."
+    )
+    seed: int = _help(0, "Of sampling.")
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "num_beams", "response_length", "returns", "candidates")
+        _at_least(self, 0, "top_k", "no_repeat_ngram", "seed")
+        _shares(self, "top_p", "mmi_weight")
+        for name in ("temperature", "repetition_penalty", "top_p"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}: {getattr(self, name)} must be above 0.")
+        for name, known in (("decoding", DECODINGS), ("rerank", RERANKINGS)):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"{name}: {getattr(self, name)!r} is not known; choose one of "
+                    f"{', '.join(known)}."
+                )
+        if self.rerank != "none" and self.returns > self.candidates:
+            raise UserError(
+                f"returns: {self.returns} is more than the {self.candidates} candidates; raise "
+                "candidates."
+            )
 
 
 @dataclass

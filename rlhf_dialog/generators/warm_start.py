@@ -19,7 +19,9 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from rlhf_dialog.console import TrainerProgress
 from rlhf_dialog.dialogues.distractors import draw_distractors
-from rlhf_dialog.dialogues.schema import Example
+from rlhf_dialog.dialogues.examples import backwards, make_examples
+from rlhf_dialog.dialogues.schema import Dialogue, Example
+from rlhf_dialog.dialogues.splits import split_dialogues
 from rlhf_dialog.generators.input_forms import input_form
 from rlhf_dialog.generators.loading import Generator, rebuilt
 from rlhf_dialog.generators.supervised_rows import Row, collate, encode_row
@@ -93,6 +95,24 @@ def warm_start(
         output = trainer.train(resume_from_checkpoint=last)
     generator.model = rebuilt(model.lm)
     return WarmStart(output.training_loss, trainer.state.log_history, model.choice_head)
+
+
+def supervised_examples(
+    dialogues: Sequence[Dialogue], settings: GeneratorSettings, *, max_turns: int
+) -> list[Example]:
+    """What the stage learns of dialogues: everybody's replies, or what came before them."""
+    dialogues = backwards(dialogues) if settings.warm_start_reverse else dialogues
+    return make_examples(dialogues, max_turns=max_turns)
+
+
+def hold_out(
+    dialogues: Sequence[Dialogue], share: float, seed: int
+) -> tuple[Sequence[Dialogue], Sequence[Dialogue]]:
+    """Dialogues to train on, and a share of them for validation."""
+    if not share:
+        return dialogues, ()
+    parts = split_dialogues(dialogues, {"train": 1 - share, "validation": share}, seed)
+    return parts["train"], parts["validation"]
 
 
 def is_warm_started(name_or_path: str | None) -> bool:
