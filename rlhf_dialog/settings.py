@@ -277,6 +277,58 @@ class DecodingSettings:
 
 
 @dataclass
+class SpeakerSettings:
+    """Who replies, for generate.py and chat.py."""
+
+    generator: str | None = _help(None, "Hub id or folder of the generator that replies.")
+    context_length: int | None = _help(
+        None, "Longest prompt, in tokens; without it what the model has room for, at most 512."
+    )
+    max_turns: int = _help(5, "Turns of history that are read.")
+    discriminator: str | None = _help(
+        None, "Hub id or folder of a classifier with one logit, which scores replies."
+    )
+    reverse_generator: str | None = _help(
+        None, "Hub id or folder of a reverse model, for rerank mmi."
+    )
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "max_turns")
+        if self.context_length is not None:
+            _at_least(self, 8, "context_length")
+
+
+@dataclass
+class GenerationFileSettings:
+    """Which dialogues are to be gone on with, and where the replies go."""
+
+    dialogues: str | None = _help(None, "File of dialogues (docs/data_forms.md).")
+    dialogues_form: str | None = _help(None, "Its form; without it the file itself tells.")
+    dialogues_columns: list[str] | None = field(
+        default=None, metadata={"help": "Its columns, as in the other recipes."}
+    )
+    character: str | None = _help(
+        None, "Who replies, for the persona; without it who did not speak last."
+    )
+    output_file: str = _help("runs/replies.jsonl", "A new file for the replies, one line each.")
+
+
+@dataclass
+class ChatSettings:
+    """Where one talks."""
+
+    page: bool = _help(False, "A page in the browser instead of the terminal; needs gradio.")
+    base: str | None = _help(
+        None, "Hub id or folder of a second generator, beside which the page sets the first."
+    )
+    persona: list[str] | None = field(
+        default=None, metadata={"help": "Sentences that describe who replies."}
+    )
+    host: str = _help("127.0.0.1", "Address of the page; others than loopback open it to others.")
+    port: int = _help(7860, "Port of the page.")
+
+
+@dataclass
 class RewardEvaluationSettings:
     """A reward model on labelled replies."""
 

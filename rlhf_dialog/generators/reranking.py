@@ -20,10 +20,12 @@ from typing import NamedTuple
 import torch
 
 from rlhf_dialog.dialogues.schema import Context
+from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.distributions import token_logprobs
 from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.generators.policy import response_logits
 from rlhf_dialog.generators.prompts import encode_batch
+from rlhf_dialog.settings import DecodingSettings
 
 Contexts = Sequence[Sequence[str]]
 TextScorer = Callable[[Contexts, Sequence[str]], torch.Tensor]
@@ -77,6 +79,37 @@ def log_likelihoods(
         sums.append(logprobs.sum(1).cpu())
         tokens.append(batch[3].sum(1).cpu())
     return torch.cat(sums), torch.cat(tokens)
+
+
+def named_scorer(
+    settings: DecodingSettings,
+    generator: Generator,
+    *,
+    context_length: int,
+    reverse: Generator | None = None,
+    discriminator: TextScorer | None = None,
+) -> TextScorer | None:
+    """What `settings.rerank` names; None for "none".
+
+    Raises:
+        UserError: it needs a reverse model or a discriminator that is not there.
+    """
+    lengths = {"context_length": context_length, "response_length": settings.response_length}
+    if settings.rerank == "likelihood":
+        return LikelihoodScorer(generator, **lengths)
+    if settings.rerank == "mmi":
+        if reverse is None:
+            raise UserError(
+                "--reverse_generator: is needed for rerank mmi; train one with "
+                "recipes/warm_start.py --warm_start_reverse true."
+            )
+        return MMIScorer(generator, reverse, weight=settings.mmi_weight, **lengths)
+    if settings.rerank == "discriminator" and discriminator is None:
+        raise UserError(
+            "--discriminator: is needed for rerank discriminator; give a folder that "
+            "train_discriminator.py wrote, or any classifier with one logit."
+        )
+    return discriminator if settings.rerank == "discriminator" else None
 
 
 class LikelihoodScorer:
