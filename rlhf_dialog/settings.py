@@ -29,6 +29,11 @@ def _shares(settings: Any, *names: str, below: float = 1.0) -> None:
             raise UserError(f"{name}: {getattr(settings, name)} must be from 0 to {below}.")
 
 
+DECODINGS = ("sample", "greedy", "beam")
+RERANKINGS = ("none", "likelihood", "mmi", "discriminator")
+SCHEDULES = ("linear", "polynomial", "noam")
+
+
 @dataclass
 class DialogueSettings:
     """What people said, and who is to be learnt."""
@@ -89,17 +94,59 @@ class GeneratorSettings:
     warm_start_dialogues: str | None = _help(
         None, "A further dialogue file that the warm start reads first (general conversation)."
     )
+    warm_start_dialogues_form: str | None = _help(
+        None, "Form of that file, docs/data_forms.md; without it the file itself tells."
+    )
+    warm_start_dialogues_columns: list[str] | None = field(
+        default=None, metadata={"help": "Columns of that file, as dialogues_columns."}
+    )
     warm_start_epochs: float = _help(
         3.0,
         "Supervised passes over the generator's dialogues; 0, or a warm-started folder: none.",
     )
-    warm_start_learning_rate: float = _help(5e-5, "Peak learning rate of the warm start (linear).")
+    warm_start_learning_rate: float = _help(5e-5, "Peak learning rate of the warm start.")
     warm_start_batch_size: int = _help(
         32, "Examples per optimizer step of the warm start and process."
     )
+    warm_start_schedule: str = _help(
+        "linear",
+        "How the rate falls from its peak: linear | polynomial (squared) | noam (1 / √step).",
+    )
+    warm_start_warmup: float = _help(
+        0.05, "Steps in which the rate rises; below 1 a share of all steps."
+    )
+    warm_start_context_weight: float | None = _help(
+        None,
+        "Weight of a context token in a causal model's loss, where a reply's is 1; without it 1 in "
+        "the form dialogpt, which is its objective, and 0 in others.",
+    )
+    warm_start_validation_share: float = _help(
+        0.0,
+        "Share of the generator's dialogues held out, to keep the epoch of least loss; 0: last.",
+    )
+    warm_start_distractors: int = _help(
+        0, "Wrong replies beside each right one, for a second head that tells them apart; 0: none."
+    )
+    warm_start_choice_coef: float = _help(
+        1.0, "Weight of the second head's loss beside the language model's."
+    )
+    warm_start_reverse: bool = _help(
+        False, "Learn the dialogues backwards: a reverse model for MMI decoding, not for PPO."
+    )
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "warm_start_epochs", "warm_start_learning_rate")
+        _at_least(self, 0, "warm_start_epochs", "warm_start_learning_rate", "warm_start_warmup")
+        _at_least(self, 0, "warm_start_distractors", "warm_start_choice_coef")
+        _shares(self, "warm_start_validation_share", below=0.5)
+        if self.warm_start_context_weight is not None:
+            _at_least(self, 0, "warm_start_context_weight")
+        if self.warm_start_schedule not in SCHEDULES:
+            raise UserError(
+                f"warm_start_schedule: {self.warm_start_schedule!r} is not known; choose one of "
+                f"{', '.join(SCHEDULES)}."
+            )
+        if self.warm_start_schedule == "noam" and not self.warm_start_warmup:
+            raise UserError("warm_start_warmup: must be above 0 for the schedule noam.")
         _at_least(self, 8, "context_length")
         _at_least(self, 300, "fresh_vocab_size")  # 256 bytes and the control tokens
         _at_least(self, 1, "fresh_layers", "fresh_heads", "warm_start_batch_size")
@@ -185,6 +232,102 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "samples_per_context", "bootstrap_resamples")
+
+
+@dataclass
+class DecodingSettings:
+    """How replies are chosen when somebody reads them; rollouts and tests sample as they are."""
+
+    decoding: str = _help("sample", "How tokens are chosen: sample | greedy | beam.")
+    temperature: float = _help(1.0, "Of sampling: logits are divided by it.")
+    top_k: int = _help(0, "Of sampling: only the k most likely tokens; 0: all.")
+    top_p: float = _help(1.0, "Of sampling: only the tokens that hold this share of the mass.")
+    num_beams: int = _help(5, "Of beam search: hypotheses kept.")
+    repetition_penalty: float = _help(
+        1.0, "Logits of tokens that were there are divided by it (Keskar et al. 2019); 1: none."
+    )
+    no_repeat_ngram: int = _help(0, "No n-gram of so many tokens twice in a reply; 0: any.")
+    response_length: int = _help(48, "Longest reply, in tokens.")
+    returns: int = _help(1, "Replies to each context.")
+    candidates: int = _help(16, "Replies generated to each context where they are reranked.")
+    rerank: str = _help(
+        "none", "What puts the best candidate first: none | likelihood | mmi | discriminator."
+    )
+    mmi_weight: float = _help(
+        1.0, "Weight of log p(context | reply) in mmi; the rest is log p(reply | context)."
+    )
+    seed: int = _help(0, "Of sampling.")
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "num_beams", "response_length", "returns", "candidates")
+        _at_least(self, 0, "top_k", "no_repeat_ngram", "seed")
+        _shares(self, "top_p", "mmi_weight")
+        for name in ("temperature", "repetition_penalty", "top_p"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}: {getattr(self, name)} must be above 0.")
+        for name, known in (("decoding", DECODINGS), ("rerank", RERANKINGS)):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"{name}: {getattr(self, name)!r} is not known; choose one of "
+                    f"{', '.join(known)}."
+                )
+        if self.rerank != "none" and self.returns > self.candidates:
+            raise UserError(
+                f"returns: {self.returns} is more than the {self.candidates} candidates; raise "
+                "candidates."
+            )
+
+
+@dataclass
+class SpeakerSettings:
+    """Who replies, for generate.py and chat.py."""
+
+    generator: str | None = _help(None, "Hub id or folder of the generator that replies.")
+    context_length: int | None = _help(
+        None, "Longest prompt, in tokens; without it what the model has room for, at most 512."
+    )
+    max_turns: int = _help(5, "Turns of history that are read.")
+    discriminator: str | None = _help(
+        None, "Hub id or folder of a classifier with one logit, which scores replies."
+    )
+    reverse_generator: str | None = _help(
+        None, "Hub id or folder of a reverse model, for rerank mmi."
+    )
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "max_turns")
+        if self.context_length is not None:
+            _at_least(self, 8, "context_length")
+
+
+@dataclass
+class GenerationFileSettings:
+    """Which dialogues are to be gone on with, and where the replies go."""
+
+    dialogues: str | None = _help(None, "File of dialogues (docs/data_forms.md).")
+    dialogues_form: str | None = _help(None, "Its form; without it the file itself tells.")
+    dialogues_columns: list[str] | None = field(
+        default=None, metadata={"help": "Its columns, as in the other recipes."}
+    )
+    character: str | None = _help(
+        None, "Who replies, for the persona; without it who did not speak last."
+    )
+    output_file: str = _help("runs/replies.jsonl", "A new file for the replies, one line each.")
+
+
+@dataclass
+class ChatSettings:
+    """Where one talks."""
+
+    page: bool = _help(False, "A page in the browser instead of the terminal; needs gradio.")
+    base: str | None = _help(
+        None, "Hub id or folder of a second generator, beside which the page sets the first."
+    )
+    persona: list[str] | None = field(
+        default=None, metadata={"help": "Sentences that describe who replies."}
+    )
+    host: str = _help("127.0.0.1", "Address of the page; others than loopback open it to others.")
+    port: int = _help(7860, "Port of the page.")
 
 
 @dataclass

@@ -34,7 +34,14 @@ from rlhf_dialog.generators.loading import (
     fresh_generator,
     load_generator,
 )
-from rlhf_dialog.generators.warm_start import MARKER, is_warm_started, warm_start
+from rlhf_dialog.generators.two_heads import ChoiceHead
+from rlhf_dialog.generators.warm_start import (
+    MARKER,
+    hold_out,
+    is_warm_started,
+    supervised_examples,
+    warm_start,
+)
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.settings import DialogueSettings, DiscriminatorSettings, GeneratorSettings
 
@@ -102,14 +109,18 @@ def general_examples(script: Script, settings: GeneratorSettings) -> list[Exampl
         for split in ("discriminator", "judge", "test")
         for dialogue in script.splits[split]
     }
-    read = read_dialogues(settings.warm_start_dialogues)
+    read = read_dialogues(
+        settings.warm_start_dialogues,
+        settings.warm_start_dialogues_form,
+        settings.warm_start_dialogues_columns,
+    )
     dialogues = [dialogue for dialogue in read if dialogue.turns not in held_out]
     if len(read) > len(dialogues):
         console.print(
             f"{escape(settings.warm_start_dialogues)}: {len(read) - len(dialogues)} left out, "
             "which discriminator, judge or test hold too"
         )
-    return make_examples(dialogues, max_turns=script.settings.max_turns)
+    return supervised_examples(dialogues, settings, max_turns=script.settings.max_turns)
 
 
 def make_generator(
@@ -177,24 +188,36 @@ def warm_start_generator(
     *,
     response_length: int,
     seed: int,
-) -> None:
-    """Supervised training in place: general conversation first, then the whole cast's replies."""
+    checkpoints: Path | None = None,
+) -> ChoiceHead | None:
+    """Supervised training in place: general conversation first, then the whole cast's replies.
+
+    Returns the second head, where `warm_start_distractors` asks for one. In the folder
+    `checkpoints` each of the two leaves one an epoch, and goes on from the last.
+    """
     if is_warm_started(settings.generator) or not settings.warm_start_epochs:
         console.print(
             f"warm start: none, {settings.generator or 'the fresh model'} is used as it is"
         )
-        return
-    stages = {"warm start, general": general, "warm start": script.everybody("generator")}
-    for description, examples in stages.items():
+        return None
+    turns = script.settings.max_turns
+    own, held_out = hold_out(script.splits["generator"], settings.warm_start_validation_share, seed)
+    cast, unseen = (supervised_examples(d, settings, max_turns=turns) for d in (own, held_out))
+    head = None
+    for name, examples, validation in (("general", general, ()), ("cast", cast, unseen)):
         if examples:
-            warm_start(
+            head = warm_start(
                 generator,
                 examples,
                 settings,
                 response_length=response_length,
                 seed=seed,
-                description=description,
-            )
+                description="warm start, general" if name == "general" else "warm start",
+                validation=validation,
+                checkpoints=checkpoints / name if checkpoints else None,
+                choice_head=head,
+            ).choice_head
+    return head
 
 
 def make_discriminator(

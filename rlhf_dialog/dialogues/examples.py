@@ -3,6 +3,7 @@
 import difflib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from rlhf_dialog.dialogues.schema import Context, Dialogue, Example, Turn, speaker_key
@@ -41,7 +42,7 @@ def make_examples(
                 texts = (turn.text for turn in before)
                 context = Context(texts, dialogue.persona_of(reply.speaker), reply.summary)
                 example = (context, reply.text, reply.speaker, dialogue.id, before[-1].speaker)
-                examples.append(Example(*example, reply.distractors))
+                examples.append(Example(*example, reply.distractors, reply.weight))
     return examples
 
 
@@ -82,12 +83,23 @@ def _merged(turns: Sequence[Turn]) -> list[Turn]:
     """`turns`, with neighbours of one speaker joined; the first spelling of the name is kept.
 
     A joined turn has the summary of its first part, which is of what came before, and no
-    distractors, which are alternatives to a part.
+    distractors, which are alternatives to a part. Its weight is the least of its parts', so that
+    what is not to be learnt is not learnt.
     """
     runs = (list(run) for _, run in groupby(turns, key=lambda turn: speaker_key(turn.speaker)))
+    return [run[0] if len(run) == 1 else _joined(run) for run in runs]
+
+
+def _joined(run: Sequence[Turn]) -> Turn:
+    text = " ".join(turn.text for turn in run)
+    return Turn(run[0].speaker, text, (), run[0].summary, min(turn.weight for turn in run))
+
+
+def backwards(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+    """The dialogues with their last turn first. A reverse model learns from them what a reply
+    may have answered (Zhang et al. 2020, section 3.2). Distractors and summaries, which look the
+    other way, are left out."""
     return [
-        run[0]
-        if len(run) == 1
-        else Turn(run[0].speaker, " ".join(turn.text for turn in run), summary=run[0].summary)
-        for run in runs
+        replace(d, turns=tuple(Turn(t.speaker, t.text, weight=t.weight) for t in d.turns[::-1]))
+        for d in dialogues
     ]

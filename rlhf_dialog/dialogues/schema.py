@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -66,16 +67,21 @@ class Turn:
         distractors: replies that could have stood here and did not (ConvAI2's candidates without
             the true one), in the order of their source.
         summary: of what was said before this turn, but for the turn just before it.
+        weight: of this turn as a reply, in the loss of the supervised stage; 0: never learnt.
     """
 
     speaker: str
     text: str
     distractors: tuple[str, ...] = field(default=(), compare=False)
     summary: str = field(default="", compare=False)
+    weight: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "speaker", clean_text(self.speaker, "speaker"))
         object.__setattr__(self, "text", clean_text(self.text, "text"))
+        number = isinstance(self.weight, (int, float)) and not isinstance(self.weight, bool)
+        if not number or not 0 <= self.weight < math.inf:
+            raise UserError(f'field "weight" is {self.weight!r}; give a number from 0 up')
         if self.distractors:
             texts = clean_texts(self.distractors, "candidates")
             others = tuple(text for text in texts if text != self.text)
@@ -161,6 +167,7 @@ class Example:
         dialogue_id: `Dialogue.id` of the dialogue it was taken from.
         answers: who spoke the last turn of the context, where that is known.
         distractors: wrong replies, for next-utterance classification and hits@1.
+        weight: of the reply in the loss of the supervised stage.
 
     Raises:
         UserError: an empty context, or a text that `clean_text` refuses.
@@ -172,6 +179,7 @@ class Example:
     dialogue_id: str
     answers: str = field(default="", compare=False)
     distractors: tuple[str, ...] = field(default=(), compare=False)
+    weight: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
         if not self.context:

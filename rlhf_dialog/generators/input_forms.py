@@ -27,11 +27,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jinja2
+import torch
 
 from rlhf_dialog.dialogues.control_tokens import without_control_tokens
 from rlhf_dialog.dialogues.schema import Context
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.loading import Generator, _grow_embeddings
+from rlhf_dialog.generators.token_types import mark_speakers, token_types
 
 SP1, SP2 = "<sp1>", "<sp2>"
 SPEAKER1, SPEAKER2 = "<speaker1>", "<speaker2>"
@@ -45,11 +47,19 @@ class Prompt(NamedTuple):
     token_types: list[int] | None = None  # one for each id
     reply_type: int | None = None  # of every token of the reply
 
+    @classmethod
+    def typed(cls, generator: Generator, ids: list[int]) -> Prompt:
+        """`ids` with the types that the generator's form gives them, if it does."""
+        types = token_types(generator.model.config, torch.tensor([ids], dtype=torch.long))
+        if types is None:
+            return cls(ids)
+        return cls(ids, types[0].tolist(), int(types[0, -1]))
+
 
 class InputForm(NamedTuple):
     """How contexts are rendered, for whom, and with which control tokens."""
 
-    render: Callable[[Generator, Context], Prompt]
+    render: Callable[[Generator, Context], list[int]]
     fits: Callable[[Generator], bool]
     whom: str  # for an error
     tokens: tuple[str, ...] = ()  # control tokens that causal models need
@@ -84,6 +94,8 @@ def use_input_form(generator: Generator, name: str) -> None:
     tokenizer.add_tokens(missing, special_tokens=True)
     _grow_embeddings(generator.model, len(tokenizer))
     generator.model.config.input_form = name
+    typed = not generator.is_encoder_decoder and len(form.tokens) == 2
+    mark_speakers(generator.model.config, _ids(generator, *form.tokens) if typed else None)
 
 
 def input_form(generator: Generator) -> str:
@@ -101,7 +113,7 @@ def render(generator: Generator, context: Context) -> Prompt:
     texts = (_one_line(text) for text in context)
     persona = (_one_line(text) for text in context.persona)
     clean = Context(texts, persona, _one_line(context.summary))
-    return FORMS[input_form(generator)].render(generator, clean)
+    return Prompt.typed(generator, FORMS[input_form(generator)].render(generator, clean))
 
 
 def _one_line(text: str) -> str:
@@ -111,75 +123,71 @@ def _one_line(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _dialogpt(generator: Generator, context: Context) -> Prompt:
+def _dialogpt(generator: Generator, context: Context) -> list[int]:
     eos = generator.tokenizer.eos_token_id
-    return Prompt([token for turn in context for token in (*generator.encode(turn), eos)])
+    return [token for turn in context for token in (*generator.encode(turn), eos)]
 
 
-def _speakers(generator: Generator, context: Context) -> Prompt:
+def _speakers(generator: Generator, context: Context) -> list[int]:
     # Backwards from the reply, which is <sp2>'s.
     names = [(SP1, SP2)[(len(context) - place) % 2 == 0] for place in range(len(context))]
     turns = list(zip(_ids(generator, *names), context, strict=True))
     return _spoken(generator, turns, *_ids(generator, SP2))
 
 
-def _summary(generator: Generator, context: Context) -> Prompt:
+def _summary(generator: Generator, context: Context) -> list[int]:
     if generator.is_encoder_decoder:
         return _joined(generator, [*filter(None, [context.summary]), context[-1]])
     first, second = _ids(generator, SP1, SP2)
     return _spoken(generator, [(first, context.summary), (second, context[-1])], first)
 
 
-def _spoken(generator: Generator, turns: Sequence[tuple[int, str]], reply: int) -> Prompt:
-    """Each text behind the token of its speaker, which is also the type of its tokens."""
-    ids, types = [generator.tokenizer.bos_token_id], [turns[0][0]]
+def _spoken(generator: Generator, turns: Sequence[tuple[int, str]], reply: int) -> list[int]:
+    """Each text behind the token of its speaker."""
+    ids = [generator.tokenizer.bos_token_id]
     for speaker, text in turns:
-        segment = [speaker, *generator.encode(text)]
-        ids += segment
-        types += [speaker] * len(segment)
-    return Prompt([*ids, reply], [*types, reply], reply)
+        ids += [speaker, *generator.encode(text)]
+    return [*ids, reply]
 
 
-def _persona(generator: Generator, context: Context) -> Prompt:
+def _persona(generator: Generator, context: Context) -> list[int]:
     """`build_inputs` of TransferTransfo's article, less the reply.
 
-    Words alternate backwards from the reply, which is <speaker1>'s; types alternate forwards from
-    the persona, which is <speaker1>'s. With an odd number of turns, as there, the two agree.
+    Words alternate backwards from the reply, which is <speaker1>'s; types (`token_types`) alternate
+    forwards from the persona, which is <speaker1>'s. With an odd number of turns, as there, the two
+    agree.
     """
     if generator.is_encoder_decoder:
         persona = [f"your persona: {sentence}" for sentence in context.persona]
         return _joined(generator, context, persona)
     speakers = _ids(generator, SPEAKER1, SPEAKER2)
     words = [token for sentence in context.persona for token in generator.encode(sentence)]
-    segments = [[generator.tokenizer.bos_token_id, *words]]
+    ids = [generator.tokenizer.bos_token_id, *words]
     for place, text in enumerate(context):
-        speaker = speakers[(len(context) - place) % 2]
-        segments.append([speaker, *generator.encode(text)])
-    segments.append([speakers[0]])
-    types = [speakers[place % 2] for place, segment in enumerate(segments) for _ in segment]
-    return Prompt([token for segment in segments for token in segment], types, types[-1])
+        ids += [speakers[(len(context) - place) % 2], *generator.encode(text)]
+    return [*ids, speakers[0]]
 
 
-def _separator(generator: Generator, context: Context) -> Prompt:
+def _separator(generator: Generator, context: Context) -> list[int]:
     tokenizer = generator.tokenizer
     turns = [t for turn in context for t in (*generator.encode(turn), tokenizer.sep_token_id)]
     begin = tokenizer.bos_token_id
-    return Prompt([*turns, begin] if generator.is_encoder_decoder else [begin, *turns])
+    return [*turns, begin] if generator.is_encoder_decoder else [begin, *turns]
 
 
-def _turns(generator: Generator, context: Context) -> Prompt:
+def _turns(generator: Generator, context: Context) -> list[int]:
     return _joined(generator, context)
 
 
-def _joined(generator: Generator, turns: Sequence[str], before: Sequence[str] = ()) -> Prompt:
+def _joined(generator: Generator, turns: Sequence[str], before: Sequence[str] = ()) -> list[int]:
     """Lines before the turns, and the turns, as an encoder reads them."""
     tokenizer = generator.tokenizer
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
     if not _is_blenderbot_small(generator):
         lines = [*before, *turns]
         if _reads_line_ends(generator):
-            return Prompt([*generator.encode("\n".join(lines)), eos])
-        return Prompt([token for line in lines for token in (*generator.encode(line), eos)])
+            return [*generator.encode("\n".join(lines)), eos]
+        return [token for line in lines for token in (*generator.encode(line), eos)]
     # An ordinary token of the vocabulary, and so of users, wherever no line is parted by it.
     new_line = _ids(generator, NEW_LINE) if before else []
     ids: list[int] = []
@@ -188,7 +196,7 @@ def _joined(generator: Generator, turns: Sequence[str], before: Sequence[str] = 
     for place, turn in enumerate(turns):
         ids += [eos, bos] if place else []
         ids += [t for t in generator.encode(turn) if t not in new_line]
-    return Prompt(ids or [eos])
+    return ids or [eos]
 
 
 def _reads_line_ends(generator: Generator) -> bool:
@@ -197,7 +205,7 @@ def _reads_line_ends(generator: Generator) -> bool:
     return generator.encode("a\nb") not in (generator.encode("a b"), generator.encode("ab"))
 
 
-def _chat(generator: Generator, context: Context) -> Prompt:
+def _chat(generator: Generator, context: Context) -> list[int]:
     """The turn before the reply is the user's, the one before it the assistant's, and so on; a
     persona is the system's message.
 
@@ -222,11 +230,11 @@ def _messages(turns: Sequence[str]) -> list[dict[str, str]]:
     return [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)]
 
 
-def _filled_template(generator: Generator, messages: list[dict[str, str]]) -> Prompt:
+def _filled_template(generator: Generator, messages: list[dict[str, str]]) -> list[int]:
     encoded = generator.tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=True, return_dict=True
     )
-    return Prompt(list(encoded["input_ids"]))
+    return list(encoded["input_ids"])
 
 
 def _without_control_tokens(generator: Generator, text: str) -> str:

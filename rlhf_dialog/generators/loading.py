@@ -141,6 +141,25 @@ def check_lengths(generator: Generator, context_length: int, response_length: in
         )
 
 
+MOST_CONTEXT = 512  # tokens of a prompt, where nobody says how many
+
+
+def context_room(generator: Generator, response_length: int) -> int:
+    """How many tokens a prompt may have beside a response of that length, at most 512.
+
+    Raises:
+        UserError: the model's positions leave less than 8.
+    """
+    limit = generator.max_positions or MOST_CONTEXT
+    room = limit if generator.is_encoder_decoder else limit - response_length
+    if room < 8 or response_length > limit:
+        raise UserError(
+            f"response_length: {response_length} leaves no room for a prompt in the generator's "
+            f"{limit} positions; lower it."
+        )
+    return min(room, MOST_CONTEXT)
+
+
 def fresh_generator(
     architecture: str,
     texts: Iterable[str],

@@ -13,6 +13,7 @@ from transformers import AutoModel, GenerationConfig, PreTrainedModel
 
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.distributions import Sampling, token_entropies, token_logprobs
+from rlhf_dialog.generators.token_types import with_types
 
 VALUE_HEAD = "value_head.safetensors"
 
@@ -199,7 +200,8 @@ def _model_inputs(
             "use_cache": False,
         }
     mask = torch.cat([context_mask, reply_mask[:, :-1]], dim=1).long()
-    return {
+    types = with_types(model.config, context_ids, reply_ids.shape[1] - 1)
+    return types | {
         "input_ids": torch.cat([context_ids, reply_ids[:, :-1]], dim=1),
         "attention_mask": mask,
         "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
@@ -259,6 +261,7 @@ def sample_responses(
         inputs["input_ids"] = torch.cat([context_ids, prefix], dim=1)
         mask = torch.cat([context_mask, torch.ones_like(prefix, dtype=torch.bool)], dim=1)
         inputs["attention_mask"] = mask.long()
+        inputs |= with_types(lm.config, context_ids, prefix.shape[1])
         given = inputs["input_ids"].shape[1]
     ids = lm.generate(**inputs, generation_config=config)[:, given:]
     return ids, mask_after_eos(ids, config.eos_token_id)

@@ -37,8 +37,11 @@ def build_prompt(generator: Generator, context: Sequence[str], max_tokens: int) 
     while len(prompt.ids) > max_tokens and (shorter := _shortened(context)) is not None:
         context = shorter
         prompt = render(generator, context)
-    ids, types, reply_type = prompt
-    return Prompt(ids[-max_tokens:], types[-max_tokens:] if types else types, reply_type)
+    return (
+        prompt
+        if len(prompt.ids) <= max_tokens
+        else Prompt.typed(generator, prompt.ids[-max_tokens:])
+    )
 
 
 def _bounded(context: Context, most: int) -> Context:

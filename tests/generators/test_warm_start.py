@@ -29,7 +29,7 @@ def reply_logprobs(generator, examples):
 def test_a_few_steps_teach_the_replies_and_their_end(make_generator, examples, family):
     generator = make_generator(family)
     before, mask = reply_logprobs(generator, examples)
-    loss = warm_start(generator, examples, SETTINGS, response_length=24, seed=0)
+    loss = warm_start(generator, examples, SETTINGS, response_length=24, seed=0).loss
     after, _ = reply_logprobs(generator, examples)
     assert after[mask].mean() > before[mask].mean() + 1
     assert 0 < loss < -before[mask].mean().item()
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_weights(make_generator, examples, family):
         generator = make_generator(family)
         torch.rand(3)  # whatever was drawn before
         settings = GeneratorSettings(warm_start_epochs=1, warm_start_batch_size=8)
-        loss = warm_start(generator, examples, settings, response_length=24, seed=5)
+        loss = warm_start(generator, examples, settings, response_length=24, seed=5).loss
         results.append((loss, [p.detach() for p in generator.model.parameters()]))
     assert results[0][0] == results[1][0]
     assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))

@@ -4,7 +4,8 @@
 
 A dialogue may hold "persona" ({"Ann": ["I keep bees."]}) and "split" ("train", "valid", "test"), a
 turn "candidates" (replies that could stand here; the turn's own text may be among them) and
-"summary" (of what was said before it, but for the turn just before).
+"summary" (of what was said before it, but for the turn just before) and "weight" (of the turn as a
+reply, in the loss of the supervised stage; 1 without it, and 0 for one that is not to be learnt).
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def turn_from(turn: object, place: int) -> Turn:
             turn.get("text"),  # type: ignore[arg-type]
             turn.get("candidates") or (),
             turn.get("summary") or "",
+            turn.get("weight", 1.0),
         )
     except UserError as error:
         raise UserError(f"in turn {place}, {error}") from None

@@ -1,0 +1,1 @@
+"""Talk to a generator, in a terminal or a page."""
