@@ -19,7 +19,8 @@ from rlhf_dialog.discriminators.shortcuts import shortcut_report
 from rlhf_dialog.discriminators.training import pretrain
 from rlhf_dialog.evaluation.comparison import compare_generators, publish
 from rlhf_dialog.evaluation.judge import save_judge, train_judge
-from rlhf_dialog.evaluation.suite import TextMonitor
+from rlhf_dialog.evaluation.suite import Speaker, TextMonitor
+from rlhf_dialog.evaluation_stages import evaluation_suite, general_test, supervised_control
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
 from rlhf_dialog.publishing import push_after_training, push_finished
@@ -54,6 +55,7 @@ def main() -> None:
     script = load_script(settings.dialogues, seed)
     ppo.check_contexts(len(script.character("generator")), world_size())
     general = general_examples(script, settings.generator)
+    retention = general_test(script, settings)
     reply = {"response_length": ppo.response_length, "seed": seed}
     generator = make_generator(script, settings.generator, general, **reply)
     discriminator = make_discriminator(script, "discriminator", settings.discriminator, seed=seed)
@@ -83,6 +85,9 @@ def main() -> None:
     print_held_out("discriminator", discriminator_report, shortcuts)
     judge_report = train_judge(judge, people["judge"], settings.discriminator, seed=seed)
     print_held_out("judge", judge_report)
+    if is_main_process():  # so that recipes/evaluate_dialog.py --run can look in meanwhile
+        discriminator.save(run / "discriminator")
+        save_judge(judge, judge_report, run / "judge")
 
     # Reinforcement learning.
     trainer = SeqGANPPOTrainer(
@@ -102,25 +107,28 @@ def main() -> None:
     trainer.train()
     updates = trainer.state.global_step
     save_generator(generator, run / "generator", {"stage": "ppo", "updates": updates})
+    controls = supervised_control(before, script, settings, run)
     if not is_main_process():
         return
     trainer.policy.save_value(run / "value")
-    discriminator.save(run / "discriminator")
-    save_judge(judge, judge_report, run / "judge")
+    discriminator.save(run / "discriminator")  # as the last refresh left it
 
     # Before and after, on contexts nobody has trained on.
-    examples = script.character("test")
-    metrics, samples = compare_generators(
-        before,
-        generator,
-        examples,
-        {"judge": judge, "discriminator": discriminator},
-        settings.evaluation,
-        seed=seed,
-        **lengths,
-    )
+    scorers = {"judge": judge, "discriminator": discriminator}
+    suite = evaluation_suite(script, scorers, settings, retention)
+    speakers = [
+        Speaker("warm start", "before", lambda: before),
+        Speaker("tuned", "after", lambda: generator),
+        *controls,
+    ]
+    measured, samples = compare_generators(suite, speakers)
     report = {
-        "metrics": metrics,
+        **measured,
+        "held_out": {
+            "discriminator": discriminator_report,
+            "judge": judge_report,
+            "shortcuts": shortcuts,
+        },
         "seed": seed,
         "updates": updates,
         "versions": versions(),
@@ -128,7 +136,7 @@ def main() -> None:
         "seconds": time.time() - start,
         "character": settings.dialogues.character,
         "generator_type": generator.kind,
-        "test_contexts": len(examples),
+        "test_contexts": len(suite.examples),
     }
     publish(run, report, log.history, samples)
     if push:

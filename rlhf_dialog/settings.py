@@ -225,13 +225,40 @@ class DiscriminatorSettings:
 
 @dataclass
 class EvaluationSettings:
-    """Before and after."""
+    """Warm start, tuned generator, controls and people on the test contexts (docs/evaluation.md).
+
+    Every number of contexts and samples costs time and buys narrower intervals.
+    """
 
     samples_per_context: int = _help(4, "Replies sampled per test context.")
     bootstrap_resamples: int = _help(2000, "Resamples of the test contexts for the 95 % intervals.")
+    supervised_control_epochs: float = _help(
+        0.0,
+        "Passes of a control, supervised on the character's replies alone; 0: none.",
+    )
+    distractors: int = _help(9, "Human replies that hits@1 sets beside the right one; 0: none.")
+    hits_contexts: int = _help(100, "Test contexts, the first ones, on which hits@1 is measured.")
+    self_bleu_sample: int = _help(200, "Most replies that self-BLEU compares with each other.")
+    temperatures: list[float] | None = field(
+        default=None,
+        metadata={"help": "Further temperatures at which quality is set against diversity."},
+    )
+    temperature_contexts: int = _help(100, "Test contexts for each temperature, evenly spaced.")
+    general_dialogues: str | None = _help(
+        None,
+        "Dialogue file for retention; without it warm_start_dialogues, or else the rest of the "
+        "cast in the test's dialogues.",
+    )
+    general_contexts: int = _help(100, "Contexts of general dialogue, evenly spaced; 0: none.")
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "samples_per_context", "bootstrap_resamples")
+        _at_least(self, 1, "samples_per_context", "bootstrap_resamples", "temperature_contexts")
+        _at_least(self, 0, "supervised_control_epochs", "distractors", "hits_contexts")
+        _at_least(self, 0, "general_contexts")
+        _at_least(self, 2, "self_bleu_sample")
+        for temperature in self.temperatures or []:
+            if not isinstance(temperature, int | float) or not temperature > 0:
+                raise UserError(f"temperatures: {temperature!r} must be a number above 0.")
 
 
 @dataclass

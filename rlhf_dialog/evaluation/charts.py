@@ -5,6 +5,7 @@ variables; the page decides what they look like in light and dark.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from math import isfinite
@@ -25,8 +26,11 @@ _CSS_COLOURS = {
     "#010103": "var(--after)",
     "#010104": "var(--human)",
     "#010105": "var(--third)",
+    "#010106": "var(--fourth)",
+    "#010107": "var(--fifth)",
+    "#010108": "var(--before)",
 }
-MUTED, RULE, *SERIES = _CSS_COLOURS
+MUTED, RULE, *SERIES, BEFORE = _CSS_COLOURS
 _MARKERS = ("o", "D", "^")
 
 STYLE: dict[Any, Any] = {
@@ -63,7 +67,6 @@ class Curve:
     meaning: str
     format: str
     series: dict[str, str]
-    refreshes: bool = False  # mark the updates in which the discriminator was refreshed
     chance: float | None = None  # drawn as a dotted line
 
 
@@ -73,7 +76,6 @@ CURVES = (
         "Mean score of the sampled replies by the discriminator, the reward.",
         ".2f",
         {"reward": "objective/scores"},
-        refreshes=True,
     ),
     Curve(
         "Judge",
@@ -94,22 +96,47 @@ CURVES = (
         {"distinct-2": "text/distinct_2"},
     ),
     Curve(
-        "Discriminator",
-        "Accuracy on fresh fakes, replayed older fakes and human replies; dotted: chance.",
+        "Reply length",
+        "Mean number of words in a sampled reply.",
+        ".1f",
+        {"words": "text/reply_words"},
+    ),
+    Curve(
+        "Entropy",
+        "Monte-Carlo entropy of the policy, in nats per reply; towards 0 it says one thing only.",
+        ".1f",
+        {"entropy": "objective/entropy"},
+    ),
+    Curve(
+        "Critic",
+        "Share of the returns' variance that the value estimates explain; 0 is a constant guess.",
+        ".2f",
+        {"explained": "value/explained_variance"},
+    ),
+    Curve(
+        "Clipped",
+        "Share of the tokens whose probability ratio the clip of PPO held back.",
+        ".3f",
+        {"clipped": "policy/clipfrac_avg"},
+    ),
+)
+HEALTH = (
+    Curve(
+        "Accuracy",
+        "Before a refresh, on fresh fakes, replayed older fakes and human replies; dotted: chance.",
         ".2f",
         {
             "fresh": "discriminator/accuracy_fresh",
             "replayed": "discriminator/accuracy_replayed",
             "human": "discriminator/accuracy_human",
         },
-        refreshes=True,
         chance=0.5,
     ),
     Curve(
-        "Reply length",
-        "Mean number of words in a sampled reply.",
-        ".1f",
-        {"words": "text/reply_words"},
+        "Loss",
+        "Binary cross-entropy of a refresh, mean over its steps, in nats.",
+        ".2f",
+        {"loss": "discriminator/loss"},
     ),
 )
 
@@ -125,22 +152,25 @@ class Chart:
     svg: Markup
 
 
-def draw_curves(history: list[dict[str, Any]]) -> list[Chart]:
-    """Draw every curve for which `history` (rows of metrics.jsonl) has a finite value."""
+def draw_curves(history: list[dict[str, Any]], curves: Sequence[Curve] = CURVES) -> list[Chart]:
+    """Draw every curve for which `history` (rows of metrics.jsonl) has a finite value.
+
+    Ticks at the bottom mark the updates after which the discriminator was refreshed.
+    """
     refreshes = [row["update"] for row in history if "discriminator/loss" in row]
     updates = [row["update"] for row in history]
     charts = []
-    for index, curve in enumerate(CURVES, start=1):
+    for curve in curves:
         drawn = {label: _points(history, key) for label, key in curve.series.items()}
         drawn = {label: points for label, points in drawn.items() if points}
         if not drawn:
             continue
-        marked = refreshes if curve.refreshes else []
-        svg = _svg(curve, drawn, marked, (min(updates), max(updates)), prefix=f"curve{index}")
+        prefix = f"curve-{curve.title.lower().replace(' ', '-')}"
+        svg = _svg(curve, drawn, refreshes, (min(updates), max(updates)), prefix)
         charts.append(
             Chart(
                 title=curve.title,
-                meaning=curve.meaning + (" Ticks below: refreshes." if marked else ""),
+                meaning=curve.meaning,
                 keys=tuple(curve.series.values()),
                 summary=_summary(curve, drawn),
                 svg=svg,
@@ -179,7 +209,7 @@ def _svg(
             _line(axes, points, colour, marker, label, sparse=len(points) < span[1] - span[0])
         if refreshes:
             axes.vlines(
-                refreshes, 0, 0.05, transform=axes.get_xaxis_transform(), color=MUTED, linewidth=1
+                refreshes, 0, 0.07, transform=axes.get_xaxis_transform(), color=MUTED, linewidth=1.4
             )
         if len(drawn) > 1:
             figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, borderpad=0)

@@ -1,144 +1,261 @@
-"""A generator and test examples become numbers with intervals.
+"""Any number of speakers on the same test contexts with the same seeds, down to numbers.
 
-Every generator answers the same contexts with the same seeds. Intervals are paired over test
-contexts: what varies is which contexts were asked, not which run was made.
+A speaker is a generator: the warm start (`before`), the tuned one (`after`), or a control, such as
+one that was supervised on the character alone, or tuned with a constant or a shuffled reward. What
+people replied to the same contexts is a row too.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
-import torch
 
-from rlhf_dialog.console import progress
 from rlhf_dialog.dialogues.schema import Example
-from rlhf_dialog.evaluation.metrics.distinct_n.distinct_n import distinct_n, ngrams, tokens
-from rlhf_dialog.generators.decoding import decode_rows
+from rlhf_dialog.evaluation.beyond import (
+    by_length,
+    hits,
+    over_temperatures,
+    people_among_temperatures,
+)
+from rlhf_dialog.evaluation.intervals import Statistic, bootstrap_weights, difference, estimate
+from rlhf_dialog.evaluation.measurement import (
+    Lengths,
+    Measurement,
+    Scorer,
+    measure_generator,
+    measure_humans,
+)
+from rlhf_dialog.evaluation.measures import Asked, statistics
+from rlhf_dialog.evaluation.metrics.distinct_n.distinct_n import distinct_n
+from rlhf_dialog.evaluation.metrics.length.length import length
 from rlhf_dialog.generators.loading import Generator
-from rlhf_dialog.generators.policy import Policy, disable_dropout, sample_responses
-from rlhf_dialog.generators.prompts import encode_batch
+from rlhf_dialog.settings import EvaluationSettings
 
-# (contexts, replies) -> scores (B,): a frozen judge, a discriminator
-Scorer = Callable[[Sequence[Sequence[str]], Sequence[str]], torch.Tensor]
-
-BATCH = 64
-
-
-@dataclass
-class Measurement:
-    """What one speaker (a generator, or the humans) did on N test contexts, k samples each."""
-
-    replies: list[list[str]]  # (N, k)
-    scores: dict[str, np.ndarray]  # per scorer (N, k)
-    nll: np.ndarray  # (N,) of the human reply given its context, nats; empty for humans
-    tokens: np.ndarray  # (N,) of the human reply with EOS; empty for humans
-    kl: np.ndarray  # (N, k) log p - log p_reference of the sampled replies, nats
+Role = Literal["before", "after", "control", "human"]
+HUMAN = "human"  # the name of people's row
+# What needs no judge and means something away from the character.
+RETAINED = (
+    "perplexity",
+    "perplexity_per_word",
+    "perplexity_per_character",
+    "f1",
+    "distinct_2",
+    "repetition_within",
+    "context_overlap",
+    "reply_length",
+)
 
 
-def measure_generator(
-    generator: Generator,
-    reference: Generator | None,
-    examples: Sequence[Example],
-    scorers: Mapping[str, Scorer],
-    *,
-    samples: int,
-    context_length: int,
-    response_length: int,
-    seed: int,
-    description: str,
-) -> Measurement:
-    """Samples `samples` replies per context and scores them; KL is 0 without a reference."""
-    policy = _frozen(generator)
-    anchor = _frozen(reference) if reference is not None else policy
-    replies: list[list[str]] = []
-    nll, tokens, kl = [], [], []
-    starts = range(0, len(examples), BATCH)
-    with (
-        torch.random.fork_rng(),
-        torch.no_grad(),
-        progress(description, len(starts) * samples) as advance,
-    ):
-        torch.manual_seed(seed)
-        for start in starts:
-            chunk = examples[start : start + BATCH]
-            *context, human_ids, human_mask = encode_batch(
-                generator,
-                [example.context for example in chunk],
-                [example.reply for example in chunk],
-                context_length=context_length,
-                response_length=response_length,
+@dataclass(frozen=True)
+class Speaker:
+    """A generator to be measured; `load` is called when its turn comes, so that of many large
+    models two are in memory."""
+
+    name: str
+    role: Role
+    load: Callable[[], Generator]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a speaker did, and its numbers."""
+
+    role: Role
+    replies: Measurement
+    numbers: dict[str, Statistic]
+    temperatures: list[dict] = field(default_factory=list)
+    general: dict[str, Statistic] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What every speaker is asked.
+
+    Args:
+        examples: N test contexts with people's replies.
+        scorers: `judge` and `discriminator`, by name.
+        script: the turns that the generators were trained on, against which copying is counted.
+        general: conversation that is not the character's, for retention; may be empty.
+        general_source: what it is, for the report's reader.
+    """
+
+    examples: Sequence[Example]
+    scorers: Mapping[str, Scorer]
+    settings: EvaluationSettings
+    lengths: Lengths
+    seed: int
+    script: Sequence[str] = ()
+    general: Sequence[Example] = ()
+    general_source: str = ""
+
+    def run(self, speakers: Sequence[Speaker]) -> dict[str, Measured]:
+        """Every speaker by name, and people last.
+
+        Args:
+            speakers: one `before`, from which the KL is taken, one `after`, and any controls.
+        """
+        before = next(speaker for speaker in speakers if speaker.role == "before")
+        reference = before.load()
+        measured = {
+            speaker.name: self._measure(
+                speaker, reference if speaker is before else speaker.load(), reference
             )
-            human = policy(*context, human_ids, human_mask)
-            nll.append(-human.logprobs.sum(1).cpu().numpy())
-            tokens.append(human_mask.sum(1).cpu().numpy())
-            columns, gaps = [], []
-            for _ in range(samples):
-                ids, mask = sample_responses(generator.model, *context, max_tokens=response_length)
-                own, ref = policy(*context, ids, mask), anchor(*context, ids, mask)
-                gaps.append((own.logprobs - ref.logprobs).sum(1).cpu().numpy())
-                columns.append(decode_rows(generator, ids, mask))
-                advance()
-            replies += [list(row) for row in zip(*columns, strict=True)]
-            kl.append(np.stack(gaps, axis=1))
-    return Measurement(
-        replies,
-        _score(scorers, examples, replies),
-        np.concatenate(nll),
-        np.concatenate(tokens),
-        np.concatenate(kl),
-    )
+            for speaker in speakers
+        }
+        people = self._people(self.examples, self.scorers, reference)
+        general = self._people(self.general, {}, reference)
+        points = people_among_temperatures(people, self.examples, self.settings, self.weights)
+        measured[HUMAN] = Measured(
+            "human",
+            people,
+            statistics(people, self._asked(self.examples)),
+            points if self.settings.temperatures else [],
+            self._general_numbers(general) if self.general else {},
+        )
+        return measured
 
+    def weights(self, contexts: int) -> np.ndarray:
+        """The resamples (R, N) of N contexts, the same for every number and speaker."""
+        return bootstrap_weights(contexts, self.settings.bootstrap_resamples, self.seed)
 
-def measure_humans(
-    examples: Sequence[Example],
-    scorers: Mapping[str, Scorer],
-    generator: Generator,
-    response_length: int,
-) -> Measurement:
-    """The human replies themselves, spelt and cut off as the generator's are."""
-    replies = [[generator.round_trip(e.reply, response_length)] for e in examples]
-    none = np.zeros(0)
-    return Measurement(replies, _score(scorers, examples, replies), none, none, none)
+    def _asked(self, examples: Sequence[Example]) -> Asked:
+        own = self.script if examples is self.examples else ()
+        return Asked(examples, own, self.settings.self_bleu_sample)
+
+    def _general_numbers(self, m: Measurement) -> dict[str, Statistic]:
+        found = statistics(m, self._asked(self.general))
+        return {name: found[name] for name in RETAINED if name in found}
+
+    def _people(
+        self, examples: Sequence[Example], scorers: Mapping[str, Scorer], generator: Generator
+    ) -> Measurement:
+        return measure_humans(examples, scorers, generator, self.lengths.response_length)
+
+    def _measure(self, speaker: Speaker, generator: Generator, reference: Generator) -> Measured:
+        same_tokens = generator.tokenizer.get_vocab() == reference.tokenizer.get_vocab()
+        ask = partial(
+            measure_generator,
+            generator,
+            reference if same_tokens else None,
+            lengths=self.lengths,
+            seed=self.seed,
+        )
+        m = ask(
+            self.examples,
+            self.scorers,
+            samples=self.settings.samples_per_context,
+            description=f"test, {speaker.name}",
+        )
+        if not same_tokens:
+            m.kl = None  # between different tokens it has no meaning
+        m.hits = hits(generator, self.examples, self.lengths, self.settings, self.seed)
+        points: list[dict] = []
+        if self.settings.temperatures:
+            points = over_temperatures(
+                ask, m, self.examples, self.scorers, self.settings, self.weights
+            )
+        general: dict[str, Statistic] = {}
+        if self.general:
+            told = ask(self.general, {}, samples=1, description=f"general, {speaker.name}")
+            general = self._general_numbers(told)
+        numbers = statistics(m, self._asked(self.examples))
+        return Measured(speaker.role, m, numbers, points, general)
 
 
 def compare(
-    before: Measurement, after: Measurement, human: Measurement, *, resamples: int, seed: int
+    before: Mapping[str, Statistic],
+    after: Mapping[str, Statistic],
+    human: Mapping[str, Statistic],
+    weights: np.ndarray,
 ) -> dict[str, dict]:
-    """The `metrics` part of report.json: before, after, human, difference and its 95 % interval.
-
-    Means and perplexity: percentile bootstrap over contexts. distinct-n, which resampling with
-    repeated contexts would bias: leave-one-context-out jackknife, ± 1.96 standard errors.
-    """
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(len(before.replies), size=(resamples, len(before.replies)))
-
-    def means(b: np.ndarray, a: np.ndarray, h: np.ndarray | None) -> dict:
-        gap = a.mean(1) - b.mean(1)  # (N,)
-        return _entry(b.mean(), a.mean(), None if h is None else h.mean(), gap[draws].mean(1))
-
-    metrics = {
-        f"{name}_score": means(before.scores[name], after.scores[name], human.scores[name])
-        for name in before.scores
+    """Per number: before, after, human (or None), difference and its paired 95 % interval."""
+    return {
+        name: {
+            "before": before[name].value,
+            "after": after[name].value,
+            "human": human[name].value if name in human else None,
+            **difference(before[name], after[name], weights),
+        }
+        for name in before
+        if name in after
     }
-    for n in (1, 2, 3):
-        metrics[f"distinct_{n}"] = _distinct(before, after, human, n)
 
-    def perplexity(m: Measurement, rows: np.ndarray) -> np.ndarray:
-        return np.exp(m.nll[rows].sum(-1) / m.tokens[rows].sum(-1))
 
-    everything = np.arange(len(before.replies))
-    metrics["perplexity"] = _entry(
-        float(perplexity(before, everything)),
-        float(perplexity(after, everything)),
-        None,
-        perplexity(after, draws) - perplexity(before, draws),
+def summarize(suite: Suite, measured: Mapping[str, Measured]) -> dict:
+    """The measured part of report.json.
+
+    `metrics` compares before and after; `generators` has a row for every speaker, people included,
+    with its own interval and that of its difference from the warm start; the rest is what stands
+    beyond the reward, where it was asked for.
+    """
+    roles = {m.role: name for name, m in measured.items()}
+    before, after = measured[roles["before"]], measured[roles["after"]]
+    human, weights = measured[HUMAN], suite.weights(len(suite.examples))
+    found: dict = {
+        "metrics": compare(before.numbers, after.numbers, human.numbers, weights),
+        "generators": {
+            name: {"role": m.role, "metrics": _row(m, before, weights)}
+            for name, m in measured.items()
+        },
+    }
+    found["length_bins"] = by_length(
+        {"before": before.replies, "after": after.replies, HUMAN: human.replies}, weights
     )
-    metrics["reply_length"] = means(_words(before), _words(after), _words(human))
-    metrics["kl"] = means(before.kl, after.kl, None)
-    return metrics
+    found["temperatures"] = [
+        {"generator": name, "role": m.role, **point}
+        for name, m in measured.items()
+        for point in m.temperatures
+    ]
+    if suite.general:
+        found["retention"] = {
+            "source": suite.general_source,
+            "contexts": len(suite.general),
+            "metrics": compare(
+                before.general, after.general, human.general, suite.weights(len(suite.general))
+            ),
+        }
+    return found
+
+
+def _row(m: Measured, before: Measured, weights: np.ndarray) -> dict[str, dict]:
+    row = {}
+    for name, number in m.numbers.items():
+        row[name] = estimate(number, weights)
+        if m is not before and name in before.numbers:
+            gap = difference(before.numbers[name], number, weights)
+            row[name] |= {"difference": gap["difference"], "difference_ci95": gap["ci95"]}
+    return row
+
+
+def side_by_side(suite: Suite, measured: Mapping[str, Measured]) -> list[dict]:
+    """The rows of samples.jsonl: each speaker's first sample for each context, and its scores.
+
+    Warm start, tuned generator and people are called `before`, `after` and `human`; controls stand
+    under `controls` by their names.
+    """
+    main: dict[str, Measurement] = {
+        m.role: m.replies for m in measured.values() if m.role != "control"
+    }
+    controls = {name: m.replies for name, m in measured.items() if m.role == "control"}
+    everybody = {**main, **controls}
+    rows = []
+    for i, example in enumerate(suite.examples):
+        row: dict[str, Any] = {
+            "context": list(example.context),
+            **{who: main[who].replies[i][0] for who in ("before", "after", "human")},
+            "scores": {
+                name: {who: float(m.scores[name][i, 0]) for who, m in everybody.items()}
+                for name in suite.scorers
+            },
+        }
+        if controls:
+            row["controls"] = {name: m.replies[i][0] for name, m in controls.items()}
+        rows.append(row)
+    return rows
 
 
 @dataclass
@@ -153,84 +270,5 @@ class TextMonitor:
         return {
             "judge/score": self.judge(contexts, replies).mean().item(),
             "text/distinct_2": distinct_n(replies, 2, normalization="words"),
-            "text/reply_words": sum(len(reply.split()) for reply in replies) / len(replies),
+            "text/reply_words": length(replies, "whitespace").mean,
         }
-
-
-def _entry(before: float, after: float, human: float | None, gaps: np.ndarray) -> dict:
-    low, high = np.percentile(gaps, [2.5, 97.5])
-    return {
-        "before": float(before),
-        "after": float(after),
-        "human": None if human is None else float(human),
-        "difference": float(after - before),
-        "ci95": [float(low), float(high)],
-    }
-
-
-def _distinct(before: Measurement, after: Measurement, human: Measurement, n: int) -> dict:
-    """distinct-n of N replies, one per context (the mean over the k sets of samples), so that it
-    can be compared with the humans' N replies: the number falls as a corpus grows."""
-    b, b_out = _distinct_and_left_out(before, n)
-    a, a_out = _distinct_and_left_out(after, n)
-    gaps = a_out - b_out
-    count = len(gaps)
-    error = np.sqrt((count - 1) / count * ((gaps - gaps.mean()) ** 2).sum())
-    difference = a - b
-    return {
-        "before": b,
-        "after": a,
-        "human": _distinct_and_left_out(human, n)[0],
-        "difference": difference,
-        "ci95": [float(difference - 1.96 * error), float(difference + 1.96 * error)],
-    }
-
-
-def _distinct_and_left_out(m: Measurement, n: int) -> tuple[float, np.ndarray]:
-    """distinct-n of all contexts, and without each one of them (N,)."""
-    values, left_out = [], []
-    for column in zip(*m.replies, strict=True):
-        own = [Counter(ngrams(tokens(reply, "words"), n)) for reply in column]
-        total = sum(own, Counter())
-        size = total.total()
-        only_here = np.array([sum(total[gram] == c for gram, c in o.items()) for o in own])
-        sizes = np.array([o.total() for o in own])
-        values.append(len(total) / max(1, size))
-        left_out.append((len(total) - only_here) / np.maximum(1, size - sizes))
-    return float(np.mean(values)), np.mean(left_out, axis=0)
-
-
-def _words(m: Measurement) -> np.ndarray:
-    return np.array([[len(reply.split()) for reply in row] for row in m.replies], dtype=float)
-
-
-def _score(
-    scorers: Mapping[str, Scorer], examples: Sequence[Example], replies: list[list[str]]
-) -> dict[str, np.ndarray]:
-    contexts = [e.context for e, row in zip(examples, replies, strict=True) for _ in row]
-    flat = [reply for row in replies for reply in row]
-    shape = (len(replies), len(replies[0]))
-    return {name: scorer(contexts, flat).numpy().reshape(shape) for name, scorer in scorers.items()}
-
-
-def _frozen(generator: Generator) -> Policy:
-    disable_dropout(generator.model)
-    return Policy(generator.model).eval().to(generator.model.device)
-
-
-def side_by_side(
-    before: Measurement, after: Measurement, human: Measurement, examples: Sequence[Example]
-) -> list[dict]:
-    """The rows of samples.jsonl: the first sample of each context, and its scores."""
-    speakers = {"before": before, "after": after, "human": human}
-    return [
-        {
-            "context": list(example.context),
-            **{who: m.replies[i][0] for who, m in speakers.items()},
-            "scores": {
-                name: {who: float(m.scores[name][i, 0]) for who, m in speakers.items()}
-                for name in before.scores
-            },
-        }
-        for i, example in enumerate(examples)
-    ]

@@ -149,11 +149,15 @@ def conditional_perplexity(
 
 
 def mean_log_likelihoods(
-    generator: Generator, contexts: Sequence[Sequence[str]], replies: Sequence[str]
+    generator: Generator,
+    contexts: Sequence[Sequence[str]],
+    replies: Sequence[str],
+    **lengths: Any,
 ) -> torch.Tensor:
     """Mean log-probability of each reply's tokens, (N,) float64, nats: what ParlAI's generators
-    rank candidates by (`hits_at_k.rank_candidates`, with the generator bound)."""
-    found = reply_likelihoods(generator, contexts, replies).token_nlls
+    rank candidates by (`hits_at_k.rank_candidates`, with the generator bound). `lengths` are those
+    of `reply_likelihoods`."""
+    found = reply_likelihoods(generator, contexts, replies, **lengths).token_nlls
     return torch.tensor([-mean(nlls) for nlls in found], dtype=torch.float64)
 
 

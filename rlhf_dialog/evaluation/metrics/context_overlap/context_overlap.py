@@ -74,20 +74,33 @@ def context_overlap(
         UserError: as many contexts as replies are not there, or one is a bare string; n < 1;
             normalization or turns is unknown.
     """
+    shares, parroted = overlap_by_reply(replies, contexts, n, normalization, turns)
+    return ContextOverlap(mean([share for share in shares if share is not None]), mean(parroted))
+
+
+def overlap_by_reply(
+    replies: Sequence[str],
+    contexts: Sequence[Sequence[str]],
+    n: int = 1,
+    normalization: Normalization = "words",
+    turns: Turns = "all",
+) -> tuple[list[float | None], list[bool]]:
+    """What `context_overlap` is the mean of: each reply's share (None without an n-gram), and
+    whether it is a turn of its context. Errors are those of `context_overlap`."""
     if turns not in get_args(Turns):
         raise unknown("turns", turns, get_args(Turns))
     one_for_each(replies=replies, contexts=contexts)
     lists_of_texts("contexts", contexts)
-    shares, parroted = [], []
+    shares: list[float | None] = []
+    parroted = []
     for reply, context in zip(replies, contexts, strict=True):
         row = tokens(reply, normalization)
         said = tokenized(context if turns == "all" else context[-1:], normalization)
         known = {gram for turn in said for gram in ngrams(turn, n)}
         grams = list(ngrams(row, n))
-        if grams:
-            shares.append(mean([gram in known for gram in grams]))
+        shares.append(mean([gram in known for gram in grams]) if grams else None)
         parroted.append(bool(row) and row in said)
-    return ContextOverlap(mean(shares), mean(parroted))
+    return shares, parroted
 
 
 class ContextOverlapMetric(evaluate.Metric):

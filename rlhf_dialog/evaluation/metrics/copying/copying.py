@@ -57,6 +57,15 @@ class Copying(NamedTuple):
     whole_turns: float  # share of the replies
 
 
+class Copied(NamedTuple):
+    """Of one reply."""
+
+    longest: int  # tokens of its longest n-gram that stands in a turn
+    seen: int  # of its n-grams
+    grams: int  # that it has
+    whole_turn: bool
+
+
 def copying(
     replies: Sequence[str],
     script: Sequence[str],
@@ -71,19 +80,33 @@ def copying(
     Raises:
         UserError: the script is empty; n < 1; normalization is unknown.
     """
+    found = copied_by_reply(replies, script, n, normalization)
+    grams = sum(copied.grams for copied in found)
+    return Copying(
+        mean([copied.longest for copied in found]),
+        max((copied.longest for copied in found), default=0),
+        sum(copied.seen for copied in found) / max(1, grams),
+        mean([copied.whole_turn for copied in found]),
+    )
+
+
+def copied_by_reply(
+    replies: Sequence[str],
+    script: Sequence[str],
+    n: int = 4,
+    normalization: Normalization = "words",
+) -> list[Copied]:
+    """What `copying` sums up, of each reply. Errors are those of `copying`."""
     if not script:
         raise UserError("script: is empty; give the turns that the generator was trained on.")
     rows, turns = tokenized(replies, normalization), tokenized(script, normalization)
-    longest = longest_copied(rows, turns)
     known = {gram for turn in turns for gram in ngrams(turn, n)}
-    grams = [gram for row in rows for gram in ngrams(row, n)]
     whole = set(map(tuple, turns))
-    return Copying(
-        mean(longest),
-        max(longest, default=0),
-        mean([gram in known for gram in grams]),
-        mean([bool(row) and tuple(row) in whole for row in rows]),
-    )
+    found = []
+    for row, longest in zip(rows, longest_copied(rows, turns), strict=True):
+        seen = [gram in known for gram in ngrams(row, n)]
+        found.append(Copied(longest, sum(seen), len(seen), bool(row) and tuple(row) in whole))
+    return found
 
 
 def longest_copied(replies: Sequence[Tokens], script: Sequence[Tokens]) -> list[int]:

@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 import datasets
 import evaluate
 
-from rlhf_dialog.evaluation.metrics.text import Normalization, mean, ngrams, tokenized
+from rlhf_dialog.evaluation.metrics.text import (
+    Normalization,
+    Tokens,
+    mean,
+    ngrams,
+    tokenized,
+)
 
 _CITATION = """\
 @inproceedings{welleck-etal-2020-neural,
@@ -61,15 +67,20 @@ def repetition(
         UserError: n < 1; normalization is unknown.
     """
     rows = tokenized(replies, normalization)
-    grams = [list(ngrams(row, n)) for row in rows]
-    within = [1 - len(set(of_reply)) / len(of_reply) for of_reply in grams if of_reply]
+    within = repeated_within(rows, n)
     counts = Counter(map(tuple, rows))
     size = max(1, len(rows))
     return Repetition(
-        mean(within),
+        mean([share for share in within if share is not None]),
         (len(rows) - len(counts)) / size,
         max(counts.values(), default=0) / size,
     )
+
+
+def repeated_within(rows: Sequence[Tokens], n: int = 1) -> list[float | None]:
+    """Share of each tokenized reply's n-grams that stood in it before; None where it has none."""
+    grams = [list(ngrams(row, n)) for row in rows]
+    return [1 - len(set(of_reply)) / len(of_reply) if of_reply else None for of_reply in grams]
 
 
 class RepetitionMetric(evaluate.Metric):
