@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -45,6 +46,20 @@ def without_control_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str
     if tokens.keys().isdisjoint(ids):
         return text
     return _replaced(tokenizer.decode([token for token in ids if token not in tokens]), spelt)
+
+
+def all_without_control_tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> list[str]:
+    """`without_control_tokens` of each text, in order; one call tells which of them spell any."""
+    if not texts:
+        return []
+    tokens = control_tokens(tokenizer)
+    rows = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return [
+        text if tokens.keys().isdisjoint(ids) else without_control_tokens(tokenizer, text)
+        for text, ids in zip(texts, rows, strict=True)
+    ]
 
 
 def _replaced(text: str, spelt: list[str]) -> str:

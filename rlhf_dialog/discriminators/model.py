@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from rlhf_dialog.devices import own_device
+from rlhf_dialog.dialogues.control_tokens import all_without_control_tokens
 from rlhf_dialog.errors import UserError, cannot_load
 
 SCORING_BATCH = 64
@@ -80,12 +81,18 @@ class Discriminator:
         self.tokenizer.save_pretrained(folder)
 
     def _tokenize(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> dict:
-        """Lists of ids, not padded, by one call for all pairs: the tokenizer is slow to start."""
+        """Lists of ids, not padded, by one call for all pairs: the tokenizer is slow to start.
+
+        A separator that somebody typed would move the border between context and reply: a space
+        stands in its place.
+        """
         separator = f" {self.tokenizer.sep_token} "
+        typed = list(dict.fromkeys([*(turn for turns in contexts for turn in turns), *replies]))
+        plain = dict(zip(typed, all_without_control_tokens(self.tokenizer, typed), strict=True))
         return dict(
             self.tokenizer(
-                [separator.join(context) for context in contexts],
-                self._trimmed(replies),
+                [separator.join(plain[turn] for turn in turns) for turns in contexts],
+                self._trimmed([plain[reply] for reply in replies]),
                 truncation="only_first",
                 max_length=self.max_tokens,
             )

@@ -14,6 +14,7 @@ TEXTS = ["where is the captain tonight ?", "he is on the ship , as always .", "t
 WORDS = ("captain", "ship", "tonight", "where", "biscuit", "snorkel", "midshipman", "vexed")
 CONTEXTS = [["where is the captain ?"], ["tea ?", "no , thank you , not now"], ["ship"] * 5]
 REPLIES = ["on the ship", "please !", "he is always on the ship , as always , tonight"]
+KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @pytest.fixture
@@ -76,6 +77,18 @@ def test_a_reply_of_five_thousand_words_still_leaves_room_for_context(discrimina
 @pytest.mark.parametrize("reply", ["", "😀", "선장은 배에 있다", "\x00\x07", "[SEP] [CLS]"])
 def test_any_reply_has_a_finite_score(discriminator, reply):
     assert torch.isfinite(discriminator([["tea ?"]], [reply])).all()
+
+
+def test_what_somebody_typed_never_becomes_a_separator(discriminator):
+    sep = discriminator.tokenizer.sep_token_id
+    contexts = [["tea ?", "no , thank you"], ["[SEP] tea [CLS] ?[PAD]", "no , [SEP][SE[SEP]P] you"]]
+    encoded = discriminator.encode(contexts, ["on the ship", "on [SEP] the ship [MASK]"])
+    rows = [row[mask.bool()] for row, mask in zip(*map(encoded.get, KEYS[:2]), strict=True)]
+    assert [(row == sep).sum().item() for row in rows] == [3, 3]  # one between turns, two by BERT
+    control = set(discriminator.tokenizer.all_special_ids) - {discriminator.tokenizer.unk_token_id}
+    assert [sum(token in control for token in row.tolist()) for row in rows] == [4, 4]
+    replies = [row[kinds.bool()] for row, kinds in zip(*map(encoded.get, KEYS[::2]), strict=True)]
+    assert replies[0].tolist() == replies[1].tolist()  # "on the ship [SEP]"
 
 
 def test_no_pairs_no_scores(discriminator):
