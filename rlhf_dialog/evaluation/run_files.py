@@ -82,7 +82,7 @@ def judge_held_out(judge: str | Path) -> dict[str, float]:
 
 
 def newest_generator(run: Path) -> Path:
-    """The tuned generator of a run: its last one, or else the newest that it has saved so far.
+    """The tuned generator of a run: its last one, or else the best of those evaluated so far.
 
     Raises:
         UserError: none is saved yet.
@@ -90,19 +90,19 @@ def newest_generator(run: Path) -> Path:
     final = run / "generator"
     if (final / "config.json").is_file():
         return final
-    patterns = ("best", "checkpoints/*", "checkpoints/*/generator")
-    folders = [
-        folder
-        for pattern in patterns
-        for folder in run.glob(pattern)
-        if (folder / "config.json").is_file() and not folder.name.startswith(".")
-    ]
-    if not folders:
+    best = run / "best"
+    if not (best / "config.json").is_file():
         raise UserError(
-            f"--run {run}: no generator is saved yet; wait for a checkpoint, or start the run "
-            "with save_strategy: best and an eval_strategy."
+            f"--run {run}: no generator is saved yet; start the run with save_strategy: best and "
+            "an eval_strategy, or wait for its end."
         )
-    return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime)
+    return best
+
+
+def newest_discriminator(run: Path) -> Path:
+    """The discriminator as the last refresh left it, or as it was before the first."""
+    final = run / "discriminator"
+    return final if final.is_dir() else run / "discriminator_before"
 
 
 def _why(error: Exception) -> str:
