@@ -2,9 +2,10 @@
 
 Run by `accelerate launch`; each process writes one JSON line per family to `<folder>/rank-N.jsonl`.
 
-With --fixed, replies follow from their contexts alone, and each update uses all of its rollout at
-once: then any number of processes compute the same run, and their figures can be compared. The
-policy is still asked to generate, as in any run; its replies are put aside.
+With --fixed, replies follow from their contexts and the update alone, and there are just as many
+contexts as an update takes: then any number of processes compute the same run, whoever gets which
+context, and their figures can be compared. The policy is still asked to generate, as in any run;
+its replies are put aside.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ SCRIPT = Path(__file__).parents[1] / "data" / "tidy_tide.jsonl"
 
 
 class FixedReplies(SeqGANPPOTrainer):
-    """A trainer whose replies and real replies follow from its data alone, not from chance."""
+    """A trainer whose replies do not follow from chance."""
 
     def _respond(self, context_ids, context_mask, chunk=None):
         super()._respond(context_ids, context_mask, chunk)
         end, size = self.stop_token_id, self.generator.model.config.vocab_size
         rows = []
         for ids, mask in zip(context_ids, context_mask, strict=True):
-            rng = random.Random(str(ids[mask].tolist()))
+            rng = random.Random(f"{self.state.global_step} {ids[mask].tolist()}")
             length = rng.randint(2, RESPONSE)
             row = [rng.randrange(5, size) for _ in range(length - 1)] + [end] * (RESPONSE + 1)
             rows.append((row[:RESPONSE], [True] * length + [False] * (RESPONSE - length)))
@@ -105,7 +106,7 @@ def build(family: str, folder: Path, examples: list, options: argparse.Namespace
         arguments,
         generator,
         as_reward(discriminator),
-        examples,
+        examples[:EPISODES] if options.fixed else examples,
         context_length=CONTEXT,
         refresher=Refresher(discriminator, pools, settings, seed=0),
         refresh_every=2,
