@@ -14,6 +14,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from rlhf_dialog.console import console, is_main_process
 from rlhf_dialog.errors import UserError
+from rlhf_dialog.trackers import keep_names
 
 # Filled in by the trainer from other fields, or read by nobody: of no use in a configuration.
 DERIVED = {
@@ -155,9 +156,10 @@ class UpdateLog(TrainerCallback):
         self.headed = False
 
     def attach(self, trainer: Trainer) -> None:
-        """Takes the place of the trainer's own printing."""
+        """Takes the place of the trainer's own printing; trackers get the names of the log."""
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
+        keep_names(trainer)
         trainer.add_callback(self)
 
     def on_train_begin(self, args, state, control, **kwargs):

@@ -10,72 +10,9 @@ import pytest
 from rich.console import Console
 
 from rlhf_dialog.evaluation import findings
-from rlhf_dialog.evaluation.charts import draw_curves, strip
+from rlhf_dialog.evaluation.charts import HEALTH, draw_curves, strip
 from rlhf_dialog.evaluation.report import METRICS, print_report, write_report
-
-EVIL = "<script>alert('x')</script> & \"quoted\" | [bold]brackets[/bold]"
-KOREAN = "닻을 내리시오, 갑판장! 👩‍👩‍👧"
-
-
-def metric(before, after, ci95=None, human=None):
-    return {
-        "before": before,
-        "after": after,
-        "human": human,
-        "difference": after - before,
-        "ci95": ci95,
-    }
-
-
-@pytest.fixture
-def report():
-    return {
-        "metrics": {
-            "judge_score": metric(-1.6, -0.76, [0.61, 1.07], -0.5),
-            "discriminator_score": metric(-1.2, 0.3, [1.2, 1.7], 1.3),
-            "distinct_2": metric(0.78, 0.77, [-0.03, 0.01], 0.84),
-            "perplexity": metric(48.0, 50.0, [0.8, 3.1]),
-            "reply_length": metric(9.9, 9.3, [-1.1, -0.1], 11.2),
-            "kl": metric(0.0, 2.4, [2.2, 2.6]),
-        },
-        "seed": 7,
-        "updates": 60,
-        "versions": {"torch": "2.13.0"},
-        "config": {"ppo": {"learning_rate": 1e-6}, "note": EVIL},
-        "seconds": 432.7,
-        "character": "PLUME",
-        "generator_type": "causal",
-        "test_contexts": 240,
-    }
-
-
-@pytest.fixture
-def history():
-    rows = []
-    for update in range(1, 31):
-        row = {"update": update, "objective/scores": update / 30, "objective/kl": 0.1 * update}
-        row |= {"text/distinct_2": 0.9, "text/reply_words": 9.0}
-        if update % 5 == 0:
-            row |= {"judge/score": -1.0, "discriminator/loss": 0.4}
-            row |= {f"discriminator/accuracy_{of}": 0.8 for of in ("fresh", "replayed", "human")}
-        rows.append(row)
-    return rows
-
-
-def sample(context="How are you?", before="fine", after="Aye.", human="Well."):
-    scores = {"before": -1.0, "after": 0.5, "human": 0.25}
-    return {
-        "context": ["An older turn.", context],
-        "before": before,
-        "after": after,
-        "human": human,
-        "scores": {"judge": scores, "discriminator": scores},
-    }
-
-
-@pytest.fixture
-def samples():
-    return [sample(), sample(context=EVIL, after=KOREAN), sample(before=EVIL, after="")]
+from tests.evaluation.reports import EVIL, KOREAN, metric, sample
 
 
 class Page(HTMLParser):
@@ -228,48 +165,6 @@ def test_verdict(report, ci95, after, expected):
     assert findings.verdict(report).startswith("After 60 updates the frozen judge")
 
 
-def test_no_warning_without_cause(report):
-    assert findings.warnings(report) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "entry", "expected"),
-    [
-        ("judge_score", metric(-1.6, -1.57, [-0.1, 0.16]), "Reward hacking"),
-        ("judge_score", metric(-1.6, -1.9, [-0.5, -0.1]), "Reward hacking"),
-        ("judge_score", metric(-1.6, -0.4, [0.9, 1.5], human=-0.9), "above the human"),
-        ("reply_length", metric(10.0, 6.9), "Reply length went from 10.0 to 6.9"),
-        ("reply_length", metric(10.0, 13.1), "Reply length went from 10.0 to 13.1"),
-        ("distinct_2", metric(0.8, 0.71), "Distinct-2 went from 0.800 to 0.710"),
-        ("perplexity", metric(100.0, 116.0), "forgetting"),
-    ],
-)
-def test_each_warning_alone(report, name, entry, expected):
-    report["metrics"][name] = entry
-    (warning,) = findings.warnings(report)
-    assert expected in warning
-
-
-@pytest.mark.parametrize(
-    ("name", "entry"),
-    [
-        ("reply_length", metric(10.0, 7.1)),
-        ("reply_length", metric(10.0, 12.9)),
-        ("distinct_2", metric(0.8, 0.73)),
-        ("perplexity", metric(100.0, 114.0)),
-        ("perplexity", metric(100.0, 50.0)),
-    ],
-)
-def test_no_warning_within_the_limits(report, name, entry):
-    report["metrics"][name] = entry
-    assert findings.warnings(report) == []
-
-
-def test_few_contexts_are_told(report):
-    assert "49 test contexts" in findings.warnings(report | {"test_contexts": 49})[0]
-    assert findings.warnings(report | {"test_contexts": 50}) == []
-
-
 def test_reading_follows_the_better_direction():
     assert findings.reading("perplexity", metric(50.0, 40.0, [-12.0, -8.0])) == "better"
     assert findings.reading("distinct_1", metric(0.5, 0.4, [-0.2, -0.05])) == "worse"
@@ -293,12 +188,13 @@ def test_every_metric_can_be_printed():
 
 def test_curves_leave_out_what_was_not_measured(history):
     titles = [chart.title for chart in draw_curves(history)]
-    assert len(titles) == 6
+    assert titles == ["Reward", "Judge", "KL from the warm start", "Variety", "Reply length"]
+    assert [chart.title for chart in draw_curves(history, HEALTH)] == ["Accuracy", "Loss"]
     for row in history:
         del row["objective/kl"]
         row["text/reply_words"] = float("nan")
     left = [chart.title for chart in draw_curves(history)]
-    assert len(left) == 4
+    assert len(left) == 3
     assert draw_curves([]) == []
     assert len(draw_curves(history[:1])) == 2  # one update is enough
 

@@ -1,23 +1,33 @@
+"""Speakers on the same contexts: what is measured of each, and how they are set side by side."""
+
 import numpy as np
 import pytest
 import torch
 
-from rlhf_dialog.evaluation.suite import (
+from rlhf_dialog.evaluation.beyond import by_length, evenly, hits
+from rlhf_dialog.evaluation.intervals import bootstrap_weights
+from rlhf_dialog.evaluation.measurement import (
+    Lengths,
     Measurement,
-    TextMonitor,
-    compare,
     measure_generator,
     measure_humans,
+)
+from rlhf_dialog.evaluation.suite import (
+    RETAINED,
+    Speaker,
+    Suite,
+    TextMonitor,
     side_by_side,
+    summarize,
 )
 from rlhf_dialog.generators.prompts import encode_context, encode_reply
+from rlhf_dialog.settings import EvaluationSettings
+
+LENGTHS = Lengths(context_length=24, response_length=8)
 
 
 def length_scorer(contexts, replies):
     return torch.tensor([float(len(reply)) for reply in replies])
-
-
-LENGTHS = {"context_length": 24, "response_length": 8}
 
 
 def _measure(generator, reference, examples, **changed):
@@ -26,10 +36,7 @@ def _measure(generator, reference, examples, **changed):
         reference,
         examples,
         {"judge": length_scorer},
-        samples=3,
-        seed=1,
-        description="test",
-        **(LENGTHS | changed),
+        **({"samples": 3, "seed": 1, "description": "test", "lengths": LENGTHS} | changed),
     )
 
 
@@ -51,14 +58,16 @@ def test_perplexity_is_that_of_an_unbatched_float64_loop(make_generator, example
                 logits = logits[prompt.shape[1] - 1 : -1]
         logprobs = torch.log_softmax(logits, -1).gather(1, reply[0].unsqueeze(1))
         total, count = total - logprobs.sum().item(), count + reply.shape[1]
-    perplexity = np.exp(measured.nll.sum() / measured.tokens.sum())
-    assert perplexity == pytest.approx(np.exp(total / count), rel=1e-5)
+    nlls = measured.human.token_nlls
+    mean = sum(map(sum, nlls)) / sum(map(len, nlls))
+    assert np.exp(mean) == pytest.approx(np.exp(total / count), rel=1e-5)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
 def test_kl_to_itself_is_zero_and_to_another_positive(make_generator, examples, family):
     generator = make_generator(family)
     assert np.abs(_measure(generator, generator.frozen_copy(), examples).kl).max() < 1e-5
+    assert np.all(_measure(generator, generator, examples[:3]).kl == 0)
     other = make_generator(family, sharp=True)
     assert _measure(other, generator, examples).kl.mean() > 0.1
 
@@ -72,68 +81,11 @@ def test_the_same_seed_gives_the_same_replies(make_generator, examples):
     assert len({reply for row in first.replies for reply in row}) > 10
 
 
-def _made_up(rng, shift=0.0, n=60, words=("a", "b", "c", "d", "e")):
-    replies = [[" ".join(rng.choice(words, 6)) for _ in range(2)] for _ in range(n)]
-    scores = {"judge": rng.normal(shift, 1, (n, 2))}
-    return Measurement(replies, scores, rng.uniform(5, 9, n), np.full(n, 4), np.zeros((n, 2)))
-
-
-def test_compare_by_hand():
-    before = Measurement(
-        [["a b"], ["a b"]],
-        {"judge": np.array([[0.0], [1.0]])},
-        np.log([4.0, 16.0]),
-        np.array([1, 2]),
-        np.zeros((2, 1)),
-    )
-    after = Measurement(
-        [["a b c"], ["x y z"]],
-        {"judge": np.array([[1.0], [2.0]])},
-        np.log([4.0, 2.0]),
-        np.array([1, 2]),
-        np.array([[0.5], [1.5]]),
-    )
-    human = Measurement(
-        [["a"], ["b"]], {"judge": np.array([[3.0], [3.0]])}, *(np.zeros(0) for _ in range(3))
-    )
-    metrics = compare(before, after, human, resamples=200, seed=0)
-    judge = metrics["judge_score"]
-    assert (judge["before"], judge["after"], judge["human"]) == (0.5, 1.5, 3.0)
-    assert judge["difference"] == 1.0
-    assert judge["ci95"] == [1.0, 1.0]  # both contexts rise by exactly one
-    assert metrics["perplexity"]["before"] == pytest.approx(64 ** (1 / 3))
-    assert metrics["perplexity"]["after"] == pytest.approx(2.0)
-    assert metrics["distinct_1"]["before"] == 0.5 and metrics["distinct_1"]["after"] == 1.0
-    assert metrics["distinct_2"]["before"] == 0.5 and metrics["distinct_2"]["after"] == 1.0
-    assert metrics["reply_length"]["difference"] == 1.0
-    assert metrics["kl"] == {
-        "before": 0.0,
-        "after": 1.0,
-        "human": None,
-        "difference": 1.0,
-        "ci95": pytest.approx([0.5, 1.5]),
-    }
-
-
-def test_intervals_hold_a_known_difference_about_as_often_as_they_say():
-    rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(200):
-        before, after = _made_up(rng), _made_up(rng, shift=0.4)
-        human = _made_up(rng)
-        low, high = compare(before, after, human, resamples=400, seed=1)["judge_score"]["ci95"]
-        held += low <= 0.4 <= high
-    assert 0.89 <= held / 200 <= 0.99
-
-
-def test_distinct_has_an_interval_around_zero_for_two_draws_of_one_speaker():
-    rng = np.random.default_rng(3)
-    inside = 0
-    for _ in range(60):
-        metrics = compare(_made_up(rng), _made_up(rng), _made_up(rng), resamples=10, seed=0)
-        low, high = metrics["distinct_3"]["ci95"]
-        inside += low <= 0 <= high
-    assert inside >= 52
+def test_a_low_temperature_says_the_likeliest(make_generator, examples):
+    generator = make_generator("gpt2", sharp=True)
+    cold = _measure(generator, None, examples, temperature=0.01)
+    assert all(len(set(row)) == 1 for row in cold.replies) and cold.kl is None
+    assert any(len(set(row)) > 1 for row in _measure(generator, None, examples).replies)
 
 
 def test_humans_are_spelt_as_the_generator_spells(make_generator, examples):
@@ -143,14 +95,131 @@ def test_humans_are_spelt_as_the_generator_spells(make_generator, examples):
     assert human.scores["judge"].shape == (30, 1)
 
 
-def test_samples_stand_side_by_side(make_generator, examples):
-    generator = make_generator("gpt2")
-    was = _measure(generator, None, examples[:4])
-    human = measure_humans(examples[:4], {"judge": length_scorer}, generator, 8)
-    row = side_by_side(was, was, human, examples[:4])[2]
-    assert row["context"] == list(examples[2].context)
-    assert row["before"] == row["after"] == was.replies[2][0]
+def test_hits_need_distractors(make_generator, examples):
+    settings = EvaluationSettings(hits_contexts=7, distractors=3)
+    found = hits(make_generator("gpt2", sharp=True), examples, LENGTHS, settings, seed=0)
+    assert found.shape == (7,) and set(found) <= {0.0, 1.0}
+    alike = [examples[0]] * 5
+    assert hits(make_generator("gpt2"), alike, LENGTHS, settings, seed=0) is None
+    assert evenly(examples, 3) == [0, 10, 20] and evenly(examples, 99) == list(range(30))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Filled by the first test that needs it: the suite is slow to run twice."""
+    return {}
+
+
+@pytest.fixture
+def suite(make_generator, examples, finished):
+    """A suite of four rows, run once: its settings, what it measured, and the report's part."""
+    if not finished:
+        settings = EvaluationSettings(
+            samples_per_context=2, bootstrap_resamples=200, temperatures=[0.5], distractors=2
+        )
+        suite = Suite(
+            examples[:20],
+            {"judge": length_scorer, "discriminator": length_scorer},
+            settings,
+            LENGTHS,
+            seed=0,
+            script=["the tide is late and the lamp is red ."],
+            general=examples[20:],
+            general_source="the others",
+        )
+        warm, tuned = make_generator("gpt2"), make_generator("gpt2", sharp=True)
+        other = make_generator("blenderbot-small")
+        other.tokenizer.add_tokens(["anewtoken"])
+        speakers = [
+            Speaker("warm start", "before", lambda: warm),
+            Speaker("tuned", "after", lambda: tuned),
+            Speaker("same", "control", lambda: warm),
+            Speaker("stranger", "control", lambda: other),
+        ]
+        measured = suite.run(speakers)
+        finished |= {"suite": suite, "measured": measured, "report": summarize(suite, measured)}
+    return finished
+
+
+def test_every_speaker_has_a_row(suite):
+    rows = suite["report"]["generators"]
+    assert [row["role"] for row in rows.values()] == [
+        *("before", "after", "control", "control", "human")
+    ]
+    for name, row in rows.items():
+        assert row["metrics"]["judge_score"]["ci95"][0] <= row["metrics"]["judge_score"]["value"]
+        assert ("difference" in row["metrics"]["judge_score"]) == (name != "warm start")
+    gap = suite["report"]["metrics"]["judge_score"]
+    assert rows["tuned"]["metrics"]["judge_score"]["difference"] == gap["difference"]
+    assert gap["after"] == rows["tuned"]["metrics"]["judge_score"]["value"]
+    assert gap["human"] == rows["human"]["metrics"]["judge_score"]["value"]
+
+
+def test_the_same_generator_has_the_same_numbers_whatever_its_name(suite):
+    same = suite["report"]["generators"]["same"]["metrics"]
+    for name, entry in same.items():
+        assert entry["difference"] == 0, name
+        assert entry["difference_ci95"] in (None, [0.0, 0.0]), name
+    measured = suite["measured"]
+    assert measured["same"].replies.replies == measured["warm start"].replies.replies
+
+
+def test_no_kl_between_different_tokenizers(suite):
+    rows = suite["report"]["generators"]
+    assert "kl" not in rows["stranger"]["metrics"] and "kl" in rows["same"]["metrics"]
+    assert "perplexity_per_character" in rows["stranger"]["metrics"]
+
+
+def test_quality_against_diversity_has_a_point_a_temperature(suite):
+    points = suite["report"]["temperatures"]
+    assert [(p["generator"], p["temperature"]) for p in points][:2] == [
+        ("warm start", 0.5),
+        ("warm start", 1.0),
+    ]
+    assert points[-1]["generator"] == "human" and points[-1]["temperature"] is None
+    assert len(points) == 4 * 2 + 1
+    assert all({"judge_score", "distinct_2", "self_bleu"} <= set(p) for p in points)
+
+
+def test_retention_is_measured_elsewhere(suite):
+    kept = suite["report"]["retention"]
+    assert (kept["source"], kept["contexts"]) == ("the others", 10)
+    assert set(kept["metrics"]) == set(RETAINED)
+    own = suite["report"]["metrics"]["perplexity"]
+    assert kept["metrics"]["perplexity"]["before"] != own["before"]
+
+
+def test_samples_stand_side_by_side(suite):
+    rows = side_by_side(suite["suite"], suite["measured"])
+    row, measured = rows[2], suite["measured"]
+    assert row["context"] == list(suite["suite"].examples[2].context)
+    assert row["before"] == row["controls"]["same"] == measured["warm start"].replies.replies[2][0]
     assert row["scores"]["judge"]["human"] == len(row["human"])
+    assert row["scores"]["discriminator"]["stranger"] == len(row["controls"]["stranger"])
+
+
+def test_length_bins_by_hand():
+    """The tuned one only writes longer, and the judge pays for length: nothing is left of it."""
+
+    def speaks(replies):
+        words = np.array([[len(r.split()) for r in row] for row in replies])
+        return Measurement(replies, {"judge": words.astype(float)})
+
+    short, long = "a b", "a b c d"
+    measured = {
+        "before": speaks([[short, short], [short, long]]),
+        "after": speaks([[long, long], [short, long]]),
+        "human": speaks([[long], [short]]),
+    }
+    found = by_length(measured, bootstrap_weights(2, 100, seed=0))
+    assert [(b["least"], b["most"]) for b in found["bins"]] == [(2, 2), (3, 4)]
+    first = found["bins"][0]["speakers"]
+    assert first["before"] == {"replies": 3, "judge_score": 2.0}
+    assert first["after"] == {"replies": 1, "judge_score": 2.0}
+    assert found["matched"]["difference"] == 0
+    alike = {name: speaks([[short], [short]]) for name in measured}
+    assert len(by_length(alike, bootstrap_weights(2, 10, seed=0))["bins"]) == 1
+    assert by_length({"before": Measurement([["a"]], {})}, bootstrap_weights(1, 10, 0)) is None
 
 
 def test_the_monitor_names_what_metrics_jsonl_names():

@@ -13,20 +13,10 @@ from transformers import (
     AutoTokenizer,
 )
 
+from rlhf_dialog.evaluation.definitions import METRICS
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.runs import all_values
 from tests.recipes.helpers import launch, read_jsonl
-
-METRICS = {
-    "judge_score",
-    "discriminator_score",
-    "distinct_1",
-    "distinct_2",
-    "distinct_3",
-    "perplexity",
-    "reply_length",
-    "kl",
-}
 
 
 @pytest.fixture(scope="module", params=["gpt2", "blenderbot-small"])
@@ -38,6 +28,7 @@ def finished(request, script, tmp_path_factory):
         dialogues=script,
         output_dir=folder,
         fresh_architecture=request.param,
+        supervised_control_epochs=1,
     )
     assert process.returncode == 0, process.stderr
     return request.param, folder, process
@@ -47,8 +38,11 @@ def test_the_report_keeps_its_contract(finished):
     architecture, folder, _ = finished
     report = json.loads((folder / "report.json").read_text())
     assert set(report) >= {"metrics", "seed", "updates", "versions", "config", "seconds"}
-    assert set(report["metrics"]) == METRICS
-    for entry in report["metrics"].values():
+    assert set(report["metrics"]) == set(METRICS)
+    without = {name for name, entry in report["metrics"].items() if entry["ci95"] is None}
+    assert without == {"self_bleu", "bleu", "chrf", "most_frequent_reply"}
+    for name in METRICS.keys() - without:
+        entry = report["metrics"][name]
         numbers = [entry["before"], entry["after"], entry["difference"], *entry["ci95"]]
         assert all(isinstance(n, float) and math.isfinite(n) for n in numbers)
         assert entry["difference"] == pytest.approx(entry["after"] - entry["before"])
@@ -56,6 +50,10 @@ def test_the_report_keeps_its_contract(finished):
         assert entry["difference"] <= entry["ci95"][1] + 1e-6
     # A Monte-Carlo estimate of a small KL may fall below zero; an untouched model's is exactly 0.
     assert report["metrics"]["kl"]["before"] == 0 != report["metrics"]["kl"]["after"]
+    roles = [row["role"] for row in report["generators"].values()]
+    assert roles == ["before", "after", "control", "human"]
+    assert report["retention"]["source"] == "the rest of the cast in the test's dialogues"
+    assert {"discriminator", "judge", "shortcuts"} == set(report["held_out"])
     assert report["updates"] == 4 and report["seed"] == 0
     assert report["versions"]["trl"].startswith("1.12")
     assert report["config"]["fresh_architecture"] == architecture
@@ -77,7 +75,8 @@ def test_samples_and_pages_are_there(finished):
     samples = read_jsonl(folder / "samples.jsonl")
     report = json.loads((folder / "report.json").read_text())
     assert len(samples) == report["test_contexts"] > 10
-    assert set(samples[0]) == {"context", "before", "after", "human", "scores"}
+    assert set(samples[0]) == {"context", "before", "after", "human", "controls", "scores"}
+    assert set(samples[0]["controls"]) == {"supervised"}
     assert (folder / "report.md").read_text().startswith("#")
     assert str(folder / "report.html").split("/")[-2] in process.stdout.replace("\n", "")
 

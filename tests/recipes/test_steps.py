@@ -1,10 +1,13 @@
 """The steps of the main job as recipes of their own, one feeding the next."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import pytest
 
-from tests.recipes.helpers import launch, read_jsonl
+from tests.recipes.helpers import ROOT, launch, read_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +65,53 @@ def test_evaluation_on_its_own_agrees_with_the_run(steps, script, tmp_path):
     )
     for name in ("judge_score", "perplexity", "distinct_2", "kl"):
         assert again[name]["after"] == pytest.approx(own[name]["after"], rel=1e-3), name
+
+
+def test_a_run_is_evaluated_by_its_folder_and_compared(steps, script, tmp_path):
+    """--run takes what it needs from the folder, further generators are rows, and report.py builds
+    the pages anew from what is there."""
+    run = tmp_path / "run"
+    shutil.copytree(steps / "run", run)
+    command = [sys.executable, "recipes/evaluate_dialog.py", "--run", str(run)]
+    command += ["--generators", f"again={run / 'generator'}", "--temperatures", "0.5"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert process.returncode == 0, process.stderr
+    (folder,) = (run / "evaluations").iterdir()
+    assert folder.name == "update-000001"
+    report = json.loads((folder / "report.json").read_text())
+    rows = {name: row["metrics"] for name, row in report["generators"].items()}
+    assert list(rows) == ["warm start", "tuned", "again", "human"]
+    own = json.loads((run / "report.json").read_text())["metrics"]
+    for name in ("judge_score", "perplexity", "distinct_2", "kl"):
+        assert rows["again"][name]["value"] == rows["tuned"][name]["value"]
+        assert rows["tuned"][name]["value"] == pytest.approx(own[name]["after"], rel=1e-3), name
+    assert {p["temperature"] for p in report["temperatures"]} == {0.5, 1.0, None}
+    assert report["updates"] == 1
+
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    changed = json.loads((other / "report.json").read_text())
+    (other / "report.json").write_text(json.dumps(changed | {"seed": 1}))
+    before = (run / "report.html").read_text()
+    (run / "report.html").unlink()
+    command = [sys.executable, "recipes/report.py", str(run), str(other)]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert process.returncode == 0, process.stderr
+    assert (run / "report.html").read_text() == before
+    pooled = json.loads((tmp_path / "comparison" / "comparison.json").read_text())
+    (group,) = pooled["groups"]
+    assert [of["seed"] for of in group["runs"]] == [0, 1]
+    assert group["metrics"]["judge_score"]["between_seeds"] == 0
+    assert "Over 2 seeds" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--run", "nowhere"], "--run nowhere: is no run's folder"),
+        (["--generators", "path/alone"], "--generators path/alone: write NAME=PATH"),
+        (["--generators", "tuned=x"], "--generators tuned=x: write NAME=PATH"),
+    ],
+)
+def test_what_cannot_be_evaluated(refused, tmp_path, given, sentence):
+    assert sentence in refused("evaluate_dialog.py", *given, output_dir=tmp_path / "x")

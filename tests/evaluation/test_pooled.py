@@ -1,0 +1,99 @@
+"""Which runs are pooled, and what is read of their folders."""
+
+import json
+import os
+
+import pytest
+
+from rlhf_dialog.errors import UserError
+from rlhf_dialog.evaluation.pooled import group_runs, pooled_metrics
+from rlhf_dialog.evaluation.pooled_report import comparison, verdict, warnings
+from rlhf_dialog.evaluation.run_files import RunFiles, newest_generator, read_rows, read_run
+from tests.evaluation.reports import metric, plain_report, updates
+
+
+def run(folder, seed, judge, generator_type="causal", **config):
+    report = plain_report() | {
+        "seed": seed,
+        "generator_type": generator_type,
+        "config": {"reward": "logit", "output_dir": str(folder), "seed": seed, **config},
+    }
+    report["metrics"]["judge_score"] = metric(-1.0, -1.0 + judge, [judge - 0.1, judge + 0.1])
+    return RunFiles(folder, report, [], [])
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_not_pooled(tmp_path):
+    runs = [
+        run(tmp_path / "c0", 0, 0.0, reward="constant", architecture="gpt2"),
+        run(tmp_path / "a0", 0, 0.6, architecture="gpt2"),
+        run(tmp_path / "a1", 1, 0.8, architecture="gpt2"),
+        run(tmp_path / "b0", 0, 1.0, "encoder-decoder", architecture="t5"),
+    ]
+    groups = group_runs(runs)
+    assert [(g.label, len(g.runs), g.is_control) for g in groups] == [
+        ("causal, logit reward", 2, False),
+        ("encoder-decoder, logit reward", 1, False),
+        ("causal, constant reward", 1, True),
+    ]
+    assert pooled_metrics(groups[0])["judge_score"]["difference"] == pytest.approx(0.7)
+    report = comparison(groups)
+    assert verdict(report) == (
+        "Over 2 seeds the frozen judge's score does not change clearly: +0.70 (causal, logit "
+        "reward; 95 % interval −0.57 to 1.97, seeds ± 0.14, contexts ± 0.05); encoder-decoder, "
+        "logit reward +1.00; controls 0.00."
+    )
+    (few, *_) = warnings(report, groups)
+    assert few.startswith("Fewer than 3 seeds: causal, logit reward (2)")
+
+
+def test_one_run_twice_is_refused(tmp_path):
+    with pytest.raises(UserError, match="has its seed, 0"):
+        group_runs([run(tmp_path / "a", 0, 0.5), run(tmp_path / "copy", 0, 0.5)])
+
+
+def test_no_control_is_told(tmp_path):
+    groups = group_runs([run(tmp_path / str(seed), seed, 0.5) for seed in range(3)])
+    assert warnings(comparison(groups), groups) == [
+        "No control among these runs: add ones with a constant and a shuffled reward, under which "
+        "the judge should not move."
+    ]
+
+
+def test_a_growing_log_is_read_up_to_its_last_whole_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"update": 1}\n{"update": 2}\n{"upda', encoding="utf-8")
+    assert read_rows(path) == [{"update": 1}, {"update": 2}]
+    assert read_rows(tmp_path / "none.jsonl") == []
+    path.write_text('{"update": 1}\n[2]\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
+        read_rows(path)
+
+
+def test_reading_a_run(tmp_path):
+    with pytest.raises(UserError, match="holds no report"):
+        read_run(tmp_path)
+    (tmp_path / "report.json").write_text('{"metrics": {"kl": {"before": 0}}}', encoding="utf-8")
+    with pytest.raises(UserError, match="lacks before, after or difference"):
+        read_run(tmp_path)
+    (tmp_path / "report.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(UserError, match="is no report"):
+        read_run(tmp_path)
+    (tmp_path / "report.json").write_text(json.dumps(plain_report()), encoding="utf-8")
+    lines = "".join(json.dumps(row) + "\n" for row in updates())
+    (tmp_path / "metrics.jsonl").write_text(lines, encoding="utf-8")
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge" / "judge.json").write_text('{"held_out": {"auc/cast": 0.9}}')
+    found = read_run(tmp_path)
+    assert found.report["held_out"] == {"judge": {"auc/cast": 0.9}}
+    assert found.history == updates() and found.samples == []
+
+
+def test_the_newest_generator_of_a_run(tmp_path):
+    with pytest.raises(UserError, match="no generator is saved yet"):
+        newest_generator(tmp_path)
+    for place, name in enumerate(("best", "checkpoints/step-000010", "generator")):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        os.utime(folder / "config.json", (place, place))
+        assert newest_generator(tmp_path) == folder
