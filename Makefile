@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --upgrade "pip>=25"
 	@# torch first and pinned: a plain `torch` may bring several GB of CUDA packages
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,chat]"
 	touch $(READY)
 
 demo: $(READY)

@@ -6,6 +6,7 @@ given, loads nothing from elsewhere, and shows what is said as text, never as HT
 
 from __future__ import annotations
 
+import html
 import os
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,7 @@ except ImportError as error:
 
 FONTS = ["Noto Sans", "Noto Sans CJK KR", "Noto Sans KR", "Noto Sans JP", "system-ui", "sans-serif"]
 SIDES = ("base", "tuned")
-HEADERS = ["discriminator", "rank", "candidate"]
+HEADERS = ["score", "rank", "candidate"]
 # field of DecodingSettings -> what the page offers
 SLIDERS = {
     "temperature": (0.1, 2.0, 0.1),
@@ -95,7 +96,7 @@ class Page:
         """Values of the outputs: state, talk and table of each side, message, status."""
         talks = [
             [
-                {"role": ("user", "assistant")[place % 2], "content": text}
+                {"role": ("user", "assistant")[place % 2], "content": html.escape(text)}
                 for place, text in enumerate(state.get(side, []))
             ]
             for side in SIDES
@@ -130,7 +131,8 @@ class Page:
             once = {"concurrency_limit": 1, "concurrency_id": "model", "api_name": False}
             send.click(self.send, inputs, outputs, **once)
             message.submit(self.send, inputs, outputs, **once)
-            reset.click(self.reset, [], outputs, api_name=False)
+            for event in (reset.click, *(talk.clear for talk in talks)):
+                event(self.reset, [], outputs, api_name=False)
         return page
 
     def _controls(self) -> list:
@@ -167,7 +169,7 @@ def _talk(side: str) -> gr.Chatbot:
         render_markdown=False,
         allow_tags=False,
         height=340,
-        feedback_options=None,
+        buttons=[],
     )
 
 
@@ -179,7 +181,7 @@ def _table(side: str) -> gr.Dataframe:
         elem_id=f"{side}-candidates",
         interactive=False,
         wrap=True,
-        column_widths=["22%", "14%", "64%"],
+        column_widths=["15%", "15%", "70%"],
     )
 
 

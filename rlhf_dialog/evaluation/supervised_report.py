@@ -26,7 +26,7 @@ from rlhf_dialog.generators.two_heads import ChoiceHead, ChoiceScorer
 from rlhf_dialog.settings import DecodingSettings
 
 DISTRACTORS = 19  # ConvAI2's
-EXAMPLES = 500  # at most; drawn at random
+EXAMPLES = 300  # at most; drawn at random
 
 
 def supervised_report(
