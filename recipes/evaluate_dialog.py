@@ -25,8 +25,12 @@ from rlhf_dialog.console import is_main_process, run_recipe
 from rlhf_dialog.discriminators.model import load_discriminator
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.evaluation.comparison import compare_generators, publish
-from rlhf_dialog.evaluation.run_files import judge_held_out, newest_discriminator,
-    newest_generator, read_rows
+from rlhf_dialog.evaluation.run_files import (
+    judge_held_out,
+    newest_discriminator,
+    newest_generator,
+    read_rows,
+)
 from rlhf_dialog.evaluation.suite import HUMAN, Speaker
 from rlhf_dialog.evaluation_stages import SUPERVISED, evaluation_suite, general_test
 from rlhf_dialog.generators.loading import check_lengths, load_generator
