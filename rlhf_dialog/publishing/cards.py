@@ -15,7 +15,8 @@ import jinja2
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
 from rlhf_dialog.dialogues.schema import Dialogue
-from rlhf_dialog.evaluation.findings import interval, metric_info, number, verdict, warnings
+from rlhf_dialog.evaluation.cautions import warnings
+from rlhf_dialog.evaluation.findings import interval, metric_info, number, verdict
 from rlhf_dialog.evaluation.pages import _markdown_escaped as md
 from rlhf_dialog.publishing import citations
 from rlhf_dialog.publishing.families import Family
