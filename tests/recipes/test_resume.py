@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.recipes.helpers import ROOT, arguments, launch, read_jsonl
+from tests.recipes.helpers import ROOT, arguments, read_jsonl
 
 PLAN = {"max_steps": 6, "save_steps": 2, "refresh_every": 2}
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
@@ -26,18 +26,17 @@ def updates(folder):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
-@pytest.fixture(scope="module", params=["gpt2", "blenderbot-small"])
-def stopped(request, script, tmp_path_factory):
-    """(values, folder, output) of a run that SIGTERM stopped in its second update or later."""
+@pytest.fixture(scope="module")
+def stopped(script, tmp_path_factory):
+    """(values, folder, output) of a run that SIGTERM stopped after its first update or later."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
-    values = PLAN | {"dialogues": script, "fresh_architecture": request.param}
+    values = PLAN | {"dialogues": script, "fresh_architecture": "blenderbot-small"}
     process = start(*arguments(**values, output_dir=folder))
     log = folder / "metrics.jsonl"
-    deadline = time.monotonic() + 240
-    while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
+    while process.poll() is None and not (log.is_file() and log.stat().st_size):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 128 + signal.SIGTERM, err
     return values, folder, out
 
@@ -51,18 +50,19 @@ def test_a_stopped_recipe_goes_on_by_the_command_it_prints(stopped, tmp_path):
     config = (folder / "config.yaml").read_bytes()
 
     other = start(*given, "--learning_rate", "1e-3", "--max_turns", "1")
-    _, told = other.communicate(timeout=240)
+    _, told = other.communicate(timeout=400)
     assert other.returncode == 2 and len(told.splitlines()) == 1
     assert "learning_rate was 0.0003 and is 0.001" in told and "max_turns was 2 and is 1" in told
 
     again = start(*given)
-    out, err = again.communicate(timeout=240)
+    out, err = again.communicate(timeout=400)
     assert again.returncode == 0, err
     assert "warm start" not in out and "held-out AUC" not in out  # none of it was done again
     assert (folder / "config.yaml").read_bytes() == config
     assert (folder / "report.json").is_file()
-    straight = launch("seqgan_ppo.py", **values, output_dir=tmp_path / "straight")
-    assert straight.returncode == 0, straight.stderr
+    straight = start(*arguments(**values, output_dir=tmp_path / "straight"))
+    _, err = straight.communicate(timeout=400)
+    assert straight.returncode == 0, err
     assert updates(folder) == updates(tmp_path / "straight")
     assert (folder / "samples.jsonl").read_bytes() == (
         tmp_path / "straight" / "samples.jsonl"
