@@ -10,7 +10,13 @@ from typing import Any
 from transformers.trainer_utils import SaveStrategy
 from trl.experimental.ppo import PPOConfig
 
-from rlhf_dialog.devices import build_whole_models, join_processes, on_cpu, under_deepspeed
+from rlhf_dialog.devices import (
+    build_whole_models,
+    join_processes,
+    on_cpu,
+    require_all_processes,
+    under_deepspeed,
+)
 from rlhf_dialog.errors import UserError
 
 # The first five are made of the discriminator's score, the others are controls.
@@ -265,9 +271,9 @@ class SeqGANPPOConfig(PPOConfig):
         needed = self.per_device_train_batch_size * self.gradient_accumulation_steps * world_size
         if contexts < needed:
             raise UserError(
-                f"per_device_train_batch_size: an update needs {needed} contexts, but the "
-                f"generator's split holds {contexts}; lower it or gradient_accumulation_steps, or "
-                "give more dialogues."
+                f"per_device_train_batch_size: an update needs {needed} contexts on {world_size} "
+                f"process(es), but the generator's split holds {contexts}; lower it or "
+                "gradient_accumulation_steps, launch fewer processes, or give more dialogues."
             )
 
     @property
@@ -303,6 +309,7 @@ class SeqGANPPOConfig(PPOConfig):
         """Meets the other processes before TrainingArguments would, which wait as long as the
         backend does and, on the CPU, leave DeepSpeed out."""
         join_processes(self.ddp_timeout)
+        require_all_processes()
         if under_deepspeed() and on_cpu():
             self.use_cpu, self.ddp_backend = False, "gloo"
 

@@ -28,7 +28,7 @@ from torch import nn
 from transformers import TrainerControl, TrainerState
 from trl.experimental.ppo import PPOTrainer
 
-from rlhf_dialog.devices import build_whole_models, own_share, together
+from rlhf_dialog.devices import build_whole_models, own_share, require_shared, together
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.refresh import Refresher
 from rlhf_dialog.discriminators.rewards import TextScorer
@@ -177,6 +177,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.state.max_steps = args.num_total_batches
         self.state.num_train_epochs = args.total_episodes / self.train_dataset_len
         self.state.compute_steps(args, args.num_total_batches)
+        require_shared(Path(str(args.output_dir)))
         begin_or_resume(self, resume_from_checkpoint)
         ended = self.control.should_training_stop  # by a callback, when the checkpoint was written
         self.control = self.callback_handler.on_train_begin(args, self.state, self.control)
