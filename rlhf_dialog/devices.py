@@ -62,6 +62,21 @@ def join_processes(timeout: float | None = None) -> PartialState:
     return PartialState(**options)
 
 
+def meet_for_training(timeout: float) -> bool:
+    """Meets all processes, before TrainingArguments do it: those wait as long as the backend does
+    and, on the CPU, leave DeepSpeed out.
+
+    Returns:
+        whether DeepSpeed computes on the CPU.
+
+    Raises:
+        UserError: more were launched than meet.
+    """
+    join_processes(timeout)
+    require_all_processes()
+    return under_deepspeed() and on_cpu()
+
+
 def require_all_processes() -> None:
     """Raises UserError where more processes were launched than have met: each would believe that
     it is alone, and all would write and publish."""

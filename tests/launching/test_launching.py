@@ -58,5 +58,5 @@ def test_fewer_contexts_than_processes_are_refused(tmp_path):
         output_dir=str(tmp_path), per_device_train_batch_size=1, gradient_accumulation_steps=1
     )
     config.check_contexts(4, world_size=4)
-    with pytest.raises(UserError, match="needs 4 contexts on 4 .* holds 3; .* fewer processes"):
+    with pytest.raises(UserError, match=r"needs 4 contexts on 4 .* holds 3; .* fewer processes"):
         config.check_contexts(3, world_size=4)
