@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import gather_object
+from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PrinterCallback
 
@@ -99,6 +100,7 @@ def build(family: str, folder: Path, examples: list, options: argparse.Namespace
             "report_to": "none",
             "disable_tqdm": True,
             "bf16": options.bf16,
+            "merge_adapters": options.lora,
             **values,
         }
     )
@@ -111,6 +113,7 @@ def build(family: str, folder: Path, examples: list, options: argparse.Namespace
         refresher=Refresher(discriminator, pools, settings, seed=0),
         refresh_every=2,
         supervised_examples=examples,
+        peft_config=LoraConfig(r=4, target_modules="all-linear") if options.lora else None,
     )
     trainer.remove_callback(PrinterCallback)
     if options.fixed:
@@ -227,6 +230,7 @@ def main() -> None:
     parser.add_argument("families", nargs="+")
     parser.add_argument("--fixed", action="store_true")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--lora", action="store_true", help="train adapters, save them merged")
     parser.add_argument("--hidden_size", type=int, default=32)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--values", type=json.loads, default={}, help="of SeqGANPPOConfig, as JSON")

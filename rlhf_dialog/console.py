@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
+from rlhf_dialog.devices import telling_of_lost_processes
 from rlhf_dialog.errors import UserError
 
 
@@ -111,7 +112,8 @@ def run_recipe(main: Callable[[], None]) -> None:
     quiet_libraries()
     use_all_cores()
     try:
-        main()
+        with telling_of_lost_processes():
+            main()
     except UserError as error:
         if is_main_process():
             print(f"error: {error}", file=sys.stderr)

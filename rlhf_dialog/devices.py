@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -59,6 +62,58 @@ def join_processes(timeout: float | None = None) -> PartialState:
     return PartialState(**options)
 
 
+def meet_for_training(timeout: float) -> bool:
+    """Meets all processes, before TrainingArguments do it: those wait as long as the backend does
+    and, on the CPU, leave DeepSpeed out.
+
+    Returns:
+        whether DeepSpeed computes on the CPU.
+
+    Raises:
+        UserError: more were launched than meet.
+    """
+    join_processes(timeout)
+    require_all_processes()
+    return under_deepspeed() and on_cpu()
+
+
+def require_all_processes() -> None:
+    """Raises UserError where more processes were launched than have met: each would believe that
+    it is alone, and all would write and publish."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if join_processes().num_processes != launched:
+        raise UserError(
+            f"{launched} processes were launched, but each sees only itself; on a machine "
+            "without GPUs set ACCELERATE_USE_CPU=true."
+        )
+
+
+def require_shared(folder: Path) -> None:
+    """Raises UserError, on all processes, where one does not see what the first writes there.
+
+    The folder has to exist for the first process. All processes have to call it.
+    """
+    state = join_processes()
+    if state.num_processes == 1:
+        return
+    name = f".seen-by-all-{os.getpid()}"
+    if state.is_main_process:
+        together(lambda: (folder / name).touch())
+    else:
+        together(lambda: None)
+    name = broadcast_object_list([name])[0]
+    seen = gather_object([((folder / name).is_file(), socket.gethostname(), str(folder))])
+    if state.is_main_process:
+        (folder / name).unlink()
+    blind = [place for place in seen if not place[0]]
+    if blind:
+        raise UserError(
+            f"--output_dir {blind[0][2]}: process {seen.index(blind[0])}, on {blind[0][1]}, does "
+            f"not see what the first process writes to {seen[0][2]} on {seen[0][1]}; give all "
+            "processes one folder on a disk that all machines share."
+        )
+
+
 def on_cpu() -> bool:
     """Whether this process computes on the CPU."""
     return own_device().type == "cpu"
@@ -105,7 +160,7 @@ def own_share(items: Sequence[T]) -> tuple[list[T], int]:
 
 def first_process_says(value: float) -> float:
     """The first process's `value` on every process, so that all take the same decision."""
-    if PartialState().num_processes == 1:
+    if join_processes().num_processes == 1:
         return value
     return broadcast_object_list([value])[0]
 
@@ -118,7 +173,7 @@ def together(doing: Callable[[], T]) -> T:
         result = doing()
     except UserError as error:
         told = error
-    if PartialState().num_processes > 1:
+    if join_processes().num_processes > 1:
         tellings = gather_object([None if told is None else str(told)])
         first = next((telling for telling in tellings if telling is not None), None)
         told = told or (None if first is None else UserError(first))
@@ -130,7 +185,7 @@ def together(doing: Callable[[], T]) -> T:
 @torch.no_grad()
 def copy_first_process(module: nn.Module) -> None:
     """Gives every process the first one's parameters and buffers, bit by bit, in place."""
-    if PartialState().num_processes == 1:
+    if join_processes().num_processes == 1:
         return
     for tensor in module.state_dict().values():
         tensor.copy_(broadcast(tensor.clone()))
@@ -139,6 +194,25 @@ def copy_first_process(module: nn.Module) -> None:
 def lost_another_process(error: BaseException) -> bool:
     """Whether an exchange failed because another process of the run has died or answers no more."""
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST)
+
+
+@contextmanager
+def telling_of_lost_processes() -> Iterator[None]:
+    """Ends this process with a sentence, and exit status 3, when another one of the run is lost."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not lost_another_process(error):
+            raise
+        print(
+            f"error: process {os.environ.get('RANK', '0')} ends, because another process of this "
+            "run has died or answers no more; what that one printed last, and the launcher's "
+            "summary, say which and why.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        os._exit(3)  # not by way of finalizers, which would wait for the lost process
 
 
 def _says(name: str) -> bool:

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple, NoReturn, get_type_hints
 import yaml
 from trl import TrlParser
 
-from rlhf_dialog.console import world_size
-from rlhf_dialog.devices import join_processes
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.settings import (
@@ -53,11 +51,6 @@ def parse_run(default_config: Path, arguments: Sequence[str] | None = None) -> R
             raise UserError(
                 f"{name}: {getattr(settings.ppo, name)}, but recipes sample with {value}."
             )
-    if join_processes().num_processes != world_size():
-        raise UserError(
-            f"{world_size()} processes were launched, but each sees only itself; on a machine "
-            "without GPUs set ACCELERATE_USE_CPU=true."
-        )
     return settings
 
 

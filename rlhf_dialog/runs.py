@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 from rlhf_dialog.console import console, is_main_process
+from rlhf_dialog.devices import require_shared, together
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.trackers import keep_names
 
@@ -40,14 +42,19 @@ PACKAGES = ("rlhf_dialog", "trl", "transformers", "torch", "accelerate", "datase
 
 
 def new_run(folder: str | Path) -> Path:
-    """The folder of a run that begins now.
+    """The folder of a run that begins now. All processes have to call it.
 
     Raises:
-        UserError: it holds something already, or cannot be created.
+        UserError: it holds something already, cannot be created, or is not one that all processes
+            see.
     """
     path = Path(folder)
-    if not is_main_process():
-        return path
+    together(partial(_begin, path) if is_main_process() else lambda: None)
+    require_shared(path)
+    return path
+
+
+def _begin(path: Path) -> None:
     refuse_used(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -56,7 +63,6 @@ def new_run(folder: str | Path) -> Path:
         raise UserError(
             f"--output_dir {path}: cannot be written to ({error.strerror}); give another folder."
         ) from error
-    return path
 
 
 def refuse_used(folder: str | Path) -> None:

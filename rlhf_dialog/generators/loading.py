@@ -26,6 +26,13 @@ from transformers import (
 from rlhf_dialog.devices import own_device
 from rlhf_dialog.dialogues.control_tokens import control_tokens
 from rlhf_dialog.errors import UserError, cannot_load
+from rlhf_dialog.generators.adapters import (
+    base_of,
+    has_adapters,
+    is_adapter_folder,
+    save_adapters,
+    with_adapters,
+)
 
 PAD_TOKEN = "<|pad|>"
 ARCHITECTURES = ("gpt2", "blenderbot-small")
@@ -80,9 +87,13 @@ class Generator:
     def decode(self, ids: Iterable[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
 
-    def save(self, folder: Path) -> None:
-        """Writes a folder that plain `from_pretrained` loads."""
-        self.model.save_pretrained(folder)
+    def save(self, folder: Path, *, merge_adapters: bool = False) -> None:
+        """Writes a folder that plain `from_pretrained` loads; of a PEFT model its adapters, or
+        with `merge_adapters` the whole model with them in its weights."""
+        if has_adapters(self.model):
+            save_adapters(self.model, folder, merge=merge_adapters)
+        else:
+            self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def frozen_copy(self) -> Generator:
@@ -106,9 +117,15 @@ def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
 def load_generator(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> Generator:
     """Loads a causal or an encoder-decoder language model by Hub id or folder.
 
+    Of a folder with adapters, the base model that it names, with the adapters in its weights.
+
     Raises:
-        UserError: the model or its tokenizer is not to be found, or is of another kind.
+        UserError: the model, its tokenizer or an adapter's base is not to be found, or is of
+            another kind.
     """
+    if is_adapter_folder(name_or_path):
+        base = load_generator(base_of(name_or_path), dtype=dtype)
+        return Generator(with_adapters(base.model, name_or_path), base.tokenizer)
     try:
         config = AutoConfig.from_pretrained(name_or_path)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM

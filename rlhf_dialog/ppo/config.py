@@ -10,7 +10,7 @@ from typing import Any
 from transformers.trainer_utils import SaveStrategy
 from trl.experimental.ppo import PPOConfig
 
-from rlhf_dialog.devices import build_whole_models, join_processes, on_cpu, under_deepspeed
+from rlhf_dialog.devices import build_whole_models, meet_for_training
 from rlhf_dialog.errors import UserError
 
 # The first five are made of the discriminator's score, the others are controls.
@@ -268,6 +268,10 @@ class SeqGANPPOConfig(PPOConfig):
             "help": "Share of the first rollout that people's replies replace; falls to 0 linearly."
         },
     )
+    merge_adapters: bool = field(
+        default=False,
+        metadata={"help": "Save adapters merged into the whole model; false: by themselves."},
+    )
     eval_samples_shown: int = field(
         default=4, metadata={"help": "Replies that an evaluation prints as a table."}
     )
@@ -277,9 +281,9 @@ class SeqGANPPOConfig(PPOConfig):
         needed = self.per_device_train_batch_size * self.gradient_accumulation_steps * world_size
         if contexts < needed:
             raise UserError(
-                f"per_device_train_batch_size: an update needs {needed} contexts, but the "
-                f"generator's split holds {contexts}; lower it or gradient_accumulation_steps, or "
-                "give more dialogues."
+                f"per_device_train_batch_size: an update needs {needed} contexts on {world_size} "
+                f"process(es), but the generator's split holds {contexts}; lower it or "
+                "gradient_accumulation_steps, launch fewer processes, or give more dialogues."
             )
 
     @property
@@ -314,16 +318,10 @@ class SeqGANPPOConfig(PPOConfig):
             self.bf16 = True  # asked for at launch
         if _plain(self.save_strategy) == "best" and self.metric_for_best_model is None:
             self.metric_for_best_model = "judge/score"
-        self._meet()
+        if meet_for_training(self.ddp_timeout):
+            self.use_cpu, self.ddp_backend = False, "gloo"  # else DeepSpeed would be left out
         super().__post_init__()
         build_whole_models()
-
-    def _meet(self) -> None:
-        """Meets the other processes before TrainingArguments would, which wait as long as the
-        backend does and, on the CPU, leave DeepSpeed out."""
-        join_processes(self.ddp_timeout)
-        if under_deepspeed() and on_cpu():
-            self.use_cpu, self.ddp_backend = False, "gloo"
 
     def _check_inherited(self) -> None:
         """Refuses values of inherited fields that this trainer does not act upon."""
@@ -374,11 +372,10 @@ class SeqGANPPOConfig(PPOConfig):
             raise UserError("load_best_model_at_end: needs save_strategy: best.")
         if _plain(self.save_strategy) == "best" and _plain(self.eval_strategy) == "no":
             raise UserError("save_strategy: best needs eval_strategy: steps, which finds the best.")
+        if self.merge_adapters and self.load_best_model_at_end:
+            raise UserError("merge_adapters: leaves no adapters that load_best_model_at_end loads.")
         if not self.ds3_gather_for_generation and self.reward_granularity == "rollout":
-            raise UserError(
-                "ds3_gather_for_generation: false needs all processes to generate equally often, "
-                "which reward_granularity: rollout does not; leave one of them out."
-            )
+            raise UserError("ds3_gather_for_generation: reward_granularity: rollout needs true.")
         episodes = self.per_device_train_batch_size * self.gradient_accumulation_steps
         if episodes % self.num_mini_batches:
             raise UserError(

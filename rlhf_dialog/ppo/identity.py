@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
 from trl.experimental.ppo import PPOConfig
 
 from rlhf_dialog.changes import HARMLESS, fingerprint
@@ -19,8 +16,6 @@ from rlhf_dialog.ppo.config import ACTED_UPON
 
 if TYPE_CHECKING:
     from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
-
-_SAMPLED = 64  # elements of each tensor that a fingerprint of weights looks at
 
 
 def run_values(trainer: SeqGANPPOTrainer) -> dict[str, Any]:
@@ -49,17 +44,6 @@ def run_values(trainer: SeqGANPPOTrainer) -> dict[str, Any]:
         )
     plain = {name: getattr(value, "value", value) for name, value in values.items()}
     return json.loads(json.dumps(plain))
-
-
-def weights_fingerprint(model: nn.Module) -> str:
-    """A digest of a model's weights: names, shapes and some elements of each."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        flat = parameter.detach().flatten()
-        some = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu()
-        digest.update(f"{name} {tuple(parameter.shape)}".encode())
-        digest.update(some.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def _examples(examples: Iterable[Example]) -> str:

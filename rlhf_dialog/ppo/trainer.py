@@ -28,11 +28,12 @@ from torch import nn
 from transformers import TrainerControl, TrainerState
 from trl.experimental.ppo import PPOTrainer
 
-from rlhf_dialog.devices import build_whole_models, own_share, together
+from rlhf_dialog.devices import build_whole_models, own_share, require_shared, together
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.refresh import Refresher
 from rlhf_dialog.discriminators.rewards import TextScorer
 from rlhf_dialog.errors import UserError
+from rlhf_dialog.generators.adapters import weights_fingerprint
 from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator, check_lengths
 from rlhf_dialog.generators.policy import Policy, disable_dropout
@@ -43,7 +44,6 @@ from rlhf_dialog.ppo.batches import Batches
 from rlhf_dialog.ppo.checkpoints import begin_or_resume, save_checkpoint
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.ppo.granularity import RewardSpreader
-from rlhf_dialog.ppo.identity import weights_fingerprint
 from rlhf_dialog.ppo.interruption import Signals, leave, require_finite, stopped
 from rlhf_dialog.ppo.monitoring import Monitor, describe
 from rlhf_dialog.ppo.networks import (
@@ -107,7 +107,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.reward = reward
         self.refresher, self.refresh_every = refresher, refresh_every
         self.monitors, self.eval_examples = monitors, list(eval_examples)
-        self.began_from = weights_fingerprint(generator.model)
+        self.began_from = weights_fingerprint(generator.model.named_parameters())
         self.last_checkpoint: Path | None = None
         self.how_to_go_on = 'trainer.train(resume_from_checkpoint="latest")'
         args.check_evaluation(len(eval_examples))
@@ -178,6 +178,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.state.max_steps = args.num_total_batches
         self.state.num_train_epochs = args.total_episodes / self.train_dataset_len
         self.state.compute_steps(args, args.num_total_batches)
+        require_shared(Path(str(args.output_dir)))
         begin_or_resume(self, resume_from_checkpoint)
         ended = self.control.should_training_stop  # by a callback, when the checkpoint was written
         self.control = self.callback_handler.on_train_begin(args, self.state, self.control)
@@ -328,7 +329,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         folder = Path(output_dir or str(self.args.output_dir))
         with zero.whole_weights(self.policy, self.accelerator):
             if self.args.should_save:
-                self.generator.save(folder)
+                self.generator.save(folder, merge_adapters=self.args.merge_adapters)
                 self.policy.save_value(folder / "value")
         self.accelerator.wait_for_everyone()
 

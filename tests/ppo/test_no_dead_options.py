@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from peft import LoraConfig
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, training_args
 from trl.experimental.ppo import PPOConfig
 
@@ -115,6 +116,7 @@ SHOWN_ELSEWHERE = {
     "value_path": "test_a_critic_is_saved_and_comes_back",
     "stop_token": "test_a_custom_stop_token_ends_replies_and_demonstrations",
     "output_dir": "test_where_a_run_writes",
+    "merge_adapters": "test_adapters_are_merged_where_that_is_asked_for",
     "eval_samples_shown": "test_the_table_has_as_many_rows_as_asked_for",
     "reward": "test_stages.py::test_the_settings_make_the_reward",
     "repetition_penalty_coef": "test_stages.py::test_the_settings_make_the_reward",
@@ -254,6 +256,14 @@ def test_the_table_has_as_many_rows_as_asked_for(build, examples, shown, capsys)
     trainer, _ = build(eval_samples_shown=shown, trainer={"eval_examples": examples[:5]})
     trainer.evaluate()
     assert capsys.readouterr().out.count("+0.") == shown
+
+
+def test_adapters_are_merged_where_that_is_asked_for(build, tmp_path):
+    lora = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+    for merge, file in ((False, "adapter_model.safetensors"), (True, "model.safetensors")):
+        trainer, _ = build(merge_adapters=merge, trainer={"peft_config": lora})
+        trainer.save_model(str(tmp_path / file))
+        assert [path.name for path in (tmp_path / file).glob("*model.safetensors")] == [file]
 
 
 def test_zero_3_gathering_is_handed_on(build, monkeypatch):
