@@ -26,7 +26,8 @@ from rlhf_dialog.generators.prompts import encode_context, pad_prompts
 # (contexts, replies) -> scores (B,): a frozen judge, a discriminator
 Scorer = Callable[[Sequence[Sequence[str]], Sequence[str]], torch.Tensor]
 
-BATCH = 64
+BATCH = 64  # rows of a forward pass with logits
+SAMPLING_BATCH = 192  # rows of a generation, which has the logits of one token at a time
 
 
 @dataclass
@@ -72,7 +73,7 @@ def measure_generator(
     at_one = temperature == 1
     replies: list[list[str]] = []
     kl: list[np.ndarray] = []
-    starts = range(0, len(examples), BATCH)
+    starts = range(0, len(examples), SAMPLING_BATCH)
     with (
         torch.random.fork_rng(),
         torch.no_grad(),
@@ -80,7 +81,7 @@ def measure_generator(
     ):
         torch.manual_seed(seed)
         for start in starts:
-            context = _prompts(generator, examples[start : start + BATCH], lengths)
+            context = _prompts(generator, examples[start : start + SAMPLING_BATCH], lengths)
             columns, gaps = [], []
             for _ in range(samples):
                 ids, mask = sample_responses(
@@ -89,11 +90,10 @@ def measure_generator(
                     max_tokens=lengths.response_length,
                     sampling=Sampling(temperature=temperature),
                 )
-                if anchor is not None and at_one:
-                    gap = own(*context, ids, mask).logprobs - anchor(*context, ids, mask).logprobs
-                    gaps.append(gap.sum(1).double().cpu().numpy())
-                else:
+                if anchor is None or not at_one:  # from itself, or of no interest
                     gaps.append(np.zeros(len(ids)))
+                else:
+                    gaps.append(_gap(own, anchor, *context, ids, mask))
                 columns.append(decode_rows(generator, ids, mask))
                 advance()
             replies += [list(row) for row in zip(*columns, strict=True)]
@@ -137,6 +137,13 @@ def _prompts(
     prompts = [encode_context(generator, e.context, lengths.context_length) for e in examples]
     ids, mask = pad_prompts(prompts, generator)
     return ids.to(generator.model.device), mask.to(generator.model.device)
+
+
+def _gap(own: Policy, anchor: Policy, *inputs: torch.Tensor) -> np.ndarray:
+    """log p - log p_anchor of each response, (B,) nats."""
+    rows = zip(*(tensor.split(BATCH) for tensor in inputs), strict=True)
+    gaps = [(own(*part).logprobs - anchor(*part).logprobs).sum(1) for part in rows]
+    return torch.cat(gaps).double().cpu().numpy()
 
 
 def _score(

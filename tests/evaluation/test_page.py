@@ -7,7 +7,7 @@ from rlhf_dialog.evaluation.pooled_report import write_comparison
 from rlhf_dialog.evaluation.report import write_report
 from rlhf_dialog.evaluation.run_files import RunFiles
 from tests.evaluation.browser import FOUND, NAMES, VIEWS, Browser
-from tests.evaluation.reports import EVIL, KOREAN, evil_samples, updates, whole_report
+from tests.evaluation.reports import EVIL, KOREAN, evil_samples, sample, updates, whole_report
 
 pytestmark = pytest.mark.skipif(
     FOUND is None, reason=f"no browser found, looked for {', '.join(NAMES)}"
@@ -79,6 +79,18 @@ def test_the_filter_works(browser, page):
     choose(browser, "order", "1", "change")
     assert browser.ask(SHOWN) == 3
     assert browser.complaints == []
+
+
+def test_hundreds_of_samples_come_in_portions(browser, tmp_path):
+    samples = [sample(after=f"reply {n}") for n in range(60)]
+    browser.open(write_report(tmp_path, whole_report(), [], samples))
+    assert browser.ask(SHOWN) == 24
+    button = "document.getElementById('more-samples')"
+    assert browser.ask(f"{button}.textContent") == "Show more (36 left)"
+    browser.ask(f"{button}.click()")
+    assert browser.ask(SHOWN) == 48
+    choose(browser, "text", "reply 59", "input")  # the filter looks at all of them
+    assert browser.ask(SHOWN) == 1 and browser.ask(f"{button}.hidden")
 
 
 def test_definitions_are_one_click_away(browser, page):
