@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -77,7 +79,7 @@ def warm_start(
         head = fresh_choice_head(generator, seed)
     model = TwoHeads(generator.model, head, settings.warm_start_choice_coef)
     with tempfile.TemporaryDirectory() as scratch, without_deepspeed():
-        folder = Path(scratch) if checkpoints is None else checkpoints
+        folder = Path(_of_first_process(scratch)) if checkpoints is None else checkpoints
         arguments = _arguments(settings, str(folder), seed)
         if held_out or checkpoints is not None:
             arguments |= {"save_strategy": "epoch", "save_total_limit": 1}
@@ -94,6 +96,7 @@ def warm_start(
         TrainerProgress.attach(trainer, description)
         last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
         output = trainer.train(resume_from_checkpoint=last)
+        trainer.accelerator.wait_for_everyone()  # the best is read before its folder goes
     generator.model = rebuilt(model.lm)
     return WarmStart(output.training_loss, trainer.state.log_history, model.choice_head)
 
@@ -143,6 +146,13 @@ class SupervisedTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+
+def _of_first_process(folder: str) -> str:
+    """One folder for all: the first process writes checkpoints there, and all read the best."""
+    if PartialState().num_processes == 1:
+        return folder
+    return broadcast_object_list([folder])[0]
 
 
 def _arguments(settings: GeneratorSettings, folder: str, seed: int) -> dict[str, Any]:
