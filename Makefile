@@ -1,14 +1,15 @@
 # make demo     set up, then turn a small generator towards a character, offline; ends in a report
 # make test     set up, then lint, type and run the tests
+# make docs     set up, then build the site of the documentation, without network
 # make bench    the study behind the README's figure: three seeds, two families, three rewards
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := rlhf_dialog recipes tests benchmarks
+SOURCES := rlhf_dialog recipes tests benchmarks docs
 LAUNCH := $(BIN)/accelerate launch --quiet --config_file accelerate_configs/single_process.yaml
 
-.PHONY: setup demo demo-seq2seq test format lint type bench clean
+.PHONY: setup demo demo-seq2seq test format lint type bench docs clean
 
 setup: $(READY)
 
@@ -17,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --upgrade "pip>=25"
 	@# torch first and pinned: a plain `torch` may bring several GB of CUDA packages
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,docs]"
 	touch $(READY)
 
 demo: $(READY)
@@ -52,5 +53,8 @@ bench: $(READY)
 	done; done; done
 	$(BIN)/python benchmarks/effect.py runs/effect/* --figure docs/figures/effect.svg
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
