@@ -1,6 +1,7 @@
 # make demo     set up, then turn a small generator towards a character, offline; ends in a report
 # make test     set up, then lint, type and run the tests
 # make docs     set up, then build the site of the documentation, without network
+# make wheel    build wheel and sdist, install the wheel in a fresh environment, and use it there
 # make bench    the study behind the README's figure: three seeds, two families, three rewards
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ READY := $(VENV)/.ready
 SOURCES := rlhf_dialog recipes tests benchmarks docs
 LAUNCH := $(BIN)/accelerate launch --quiet --config_file accelerate_configs/single_process.yaml
 
-.PHONY: setup demo demo-seq2seq test format lint type bench docs clean
+.PHONY: setup demo demo-seq2seq test format lint type bench docs wheel clean
 
 setup: $(READY)
 
@@ -56,5 +57,15 @@ bench: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+wheel: $(READY)
+	rm -rf dist $(VENV)-wheel
+	$(BIN)/pip install --quiet build
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/pip install --quiet --constraint constraints.txt torch
+	DS_BUILD_OPS=0 $(VENV)-wheel/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	$(VENV)-wheel/bin/pip check
+	cd / && $(CURDIR)/$(VENV)-wheel/bin/rlhf-dialog --help
+
 clean:
-	rm -rf $(VENV) build dist site *.egg-info
+	rm -rf $(VENV) $(VENV)-wheel build dist site *.egg-info
