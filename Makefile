@@ -1,14 +1,16 @@
 # make demo     set up, then turn a small generator towards a character, offline; ends in a report
 # make test     set up, then lint, type and run the tests
+# make docs     set up, then build the site of the documentation, without network
+# make wheel    build wheel and sdist, install the wheel in a fresh environment, and use it there
 # make bench    the study behind the README's figure: three seeds, two families, three rewards
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := rlhf_dialog recipes tests benchmarks
+SOURCES := rlhf_dialog recipes tests benchmarks docs
 LAUNCH := $(BIN)/accelerate launch --quiet --config_file accelerate_configs/single_process.yaml
 
-.PHONY: setup demo demo-seq2seq test format lint type bench clean
+.PHONY: setup demo demo-seq2seq test format lint type bench docs wheel clean
 
 setup: $(READY)
 
@@ -17,7 +19,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --upgrade "pip>=25"
 	@# torch first and pinned: a plain `torch` may bring several GB of CUDA packages
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,chat]"
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt \
+		--editable ".[test,chat,docs]"
 	touch $(READY)
 
 demo: $(READY)
@@ -52,5 +55,18 @@ bench: $(READY)
 	done; done; done
 	$(BIN)/python benchmarks/effect.py runs/effect/* --figure docs/figures/effect.svg
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+wheel: $(READY)
+	rm -rf dist $(VENV)-wheel
+	$(BIN)/pip install --quiet build
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/pip install --quiet --constraint constraints.txt torch
+	DS_BUILD_OPS=0 $(VENV)-wheel/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	$(VENV)-wheel/bin/pip check
+	cd / && $(CURDIR)/$(VENV)-wheel/bin/rlhf-dialog --help
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-wheel build dist site *.egg-info

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,15 @@ def test_bash_completes(words, completed, monkeypatch):
 def test_an_unknown_configuration_is_no_traceback():
     with pytest.raises(UserError, match="neither a file nor known"):
         cli.command_line("seqgan-ppo", ["--accelerate_config", "none"])
+
+
+def test_a_wheel_holds_what_a_checkout_has_beside_the_package():
+    """Where pyproject.toml puts things is where shipped.py looks; `make wheel` tries it out."""
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    included = build["targets"]["wheel"]["force-include"]
+    assert all((ROOT / source).is_dir() for source in included)
+    code = (ROOT / "rlhf_dialog/shipped.py").read_text()
+    assert all(f'"{Path(place).name}"' in code for place in included.values())
 
 
 def test_the_demos_script_is_found_from_anywhere(tmp_path, monkeypatch):

@@ -119,7 +119,7 @@ class Cards:
             title=self._title(part),
             introduction=f"{role}: one logit for (context, reply), above 0 where the reply sounds "
             f"like **{md(self.run.character)}**'s own.",
-            facts=self._facts(("began as", self._encoder(part) or "a fresh BERT")),
+            facts=self._facts(("began as", self._encoder(part) or self._no_encoder(part))),
             snippet=self._snippet(part, max_tokens=max_tokens, reply=EXAMPLE_REPLY),
             max_tokens=max_tokens,
             rows=[
@@ -237,6 +237,9 @@ class Cards:
     def _encoder(self, part: str) -> str | None:
         name = self.run.config.get(part)
         return name if is_hub_id(name) else None
+
+    def _no_encoder(self, part: str) -> str:
+        return "not stated: a local folder" if self.run.config.get(part) else "a fresh BERT"
 
     def _score_text(self, part: str) -> str:
         entry = (self.run.report or {}).get("metrics", {}).get(f"{part}_score")

@@ -53,10 +53,14 @@ class Family:
         return self.form in _PLAIN
 
 
+def is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()
+
+
 def family_of(folder: Path, base_config: dict[str, Any] | None = None) -> Family:
     """Reads `config.json` (or `adapter_config.json` and its base's configuration), no weights."""
     base = None
-    if (folder / "adapter_config.json").is_file():
+    if is_adapter(folder):
         adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         base = adapter.get("base_model_name_or_path") or ""
         config = base_config or {}

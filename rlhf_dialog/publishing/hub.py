@@ -76,7 +76,24 @@ class Hub:
                 del self.begun[key]
                 self._save()
             raise
+        if known or exist_ok:
+            self._make_visible(repository, private=private, ours=known)
         self._note(key, "created")
+
+    def _make_visible(self, repository: Repository, *, private: bool, ours: bool) -> None:
+        """What is to be private does not go into what others see; a stranger is left as it is."""
+        info = self._tried(
+            partial(self.api.repo_info, repository.id, repo_type=repository.kind), repository.id
+        )
+        if bool(info.private) == private:
+            return
+        if not ours:
+            is_now, flag = ("private", "--private") if info.private else ("public", "--no_private")
+            raise UserError(
+                f"{repository.id}: exists and is {is_now}; give {flag}, or change it on the Hub."
+            )
+        change = partial(self.api.update_repo_settings, repository.id, private=private)
+        self._tried(partial(change, repo_type=repository.kind), repository.id)
 
     def refuse_existing(self, model: str) -> None:
         """Raises UserError where there is a model of that id already."""

@@ -17,9 +17,10 @@ from transformers import AutoConfig, AutoTokenizer
 from rlhf_dialog.dialogues.readers import read_dialogues
 from rlhf_dialog.dialogues.schema import Dialogue
 from rlhf_dialog.errors import UserError
+from rlhf_dialog.generators.loading import load_generator
 from rlhf_dialog.publishing import spaces
 from rlhf_dialog.publishing.cards import Cards
-from rlhf_dialog.publishing.families import family_of
+from rlhf_dialog.publishing.families import family_of, is_adapter
 from rlhf_dialog.publishing.privacy import cleaned, refuse_private
 from rlhf_dialog.publishing.runs import FinishedRun, is_hub_id
 from rlhf_dialog.publishing.settings import PushSettings
@@ -131,36 +132,41 @@ class _Staging:
     def _generator(self, folder: Path) -> None:
         source = self.run.folder / "generator"
         base = self.settings.base_model or self.run.base_model
-        adapter = source / "adapter_config.json"
-        if adapter.is_file() and self.settings.merge:
-            _merge(source, folder)
+        if is_adapter(source):
+            base = self._adapters(source, folder)
         else:
             _copy_model(source, folder)
-        if (folder / "adapter_config.json").is_file():
-            base = self._name_base(folder, adapter, base)
-            family = family_of(folder, _config_of(_base_path(adapter)))
-        else:
-            family = family_of(folder)
+        stands_on = _config_of(self._stands_on(source)) if is_adapter(folder) else None
+        family = family_of(folder, stands_on)
         value = self.run.folder / "value"
         if value.is_dir():  # the critic, for who trains on: --value_path
             _copy_model(value, folder / "value")
         self._records(folder)
         self.cards.generator(family, base).save(folder / "README.md")
 
-    def _name_base(self, folder: Path, adapter: Path, base: str | None) -> str:
-        """Adapters name their base; a folder of this machine would load nowhere else."""
-        named = _base_path(adapter)
-        base = self.settings.base_model or (named if is_hub_id(named) else base)
-        if base is None:
+    def _adapters(self, source: Path, folder: Path) -> str | None:
+        """Stages adapters with the Hub id of their base, or merged; returns their origin's id."""
+        base = self._stands_on(source)
+        if self.settings.merge:
+            _merge(source, base, folder)
+            return self.settings.base_model or self.run.base_model
+        base = self.settings.base_model or base
+        if not is_hub_id(base):
             raise UserError(
-                "base_model: the generator is adapters to a model in a local folder, which nobody "
-                "else has; give the Hub id of that model, or --merge to publish the whole."
+                f"base_model: the generator is adapters to {Path(base).name}, a folder that nobody "
+                "else has; give the Hub id of that very model, or --merge to publish the whole."
             )
+        _copy_model(source, folder)
         staged = folder / "adapter_config.json"
         values = json.loads(staged.read_text(encoding="utf-8"))
-        values["base_model_name_or_path"] = base
-        _write_json(staged, values)
+        _write_json(staged, values | {"base_model_name_or_path": base})
         return base
+
+    def _stands_on(self, source: Path) -> str:
+        """Folder or Hub id of the base of adapters. A warm start in the run moved the weights that
+        they were trained on, whatever they name."""
+        warm = self.run.folder / "warm_start"
+        return str(warm) if warm.is_dir() else _base_path(source / "adapter_config.json")
 
     def _discriminator(self, part: str, folder: Path) -> None:
         _copy_model(self.run.folder / part, folder)
@@ -208,24 +214,16 @@ def _copy_model(source: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def _merge(source: Path, folder: Path) -> None:
-    """The base model with the adapters worked into its weights."""
-    from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM  # optional
+def _merge(source: Path, base: str, folder: Path) -> None:
+    """The base model with the adapters worked into its weights, and the adapters' tokenizer."""
+    from peft import PeftModel  # optional
 
-    config = _config_of(_base_path(source / "adapter_config.json"))
-    seq2seq = bool(config.get("is_encoder_decoder"))
-    auto = AutoPeftModelForSeq2SeqLM if seq2seq else AutoPeftModelForCausalLM
-    merged = folder.with_name("merged")
-    auto.from_pretrained(source).merge_and_unload().save_pretrained(merged)
-    _copy_model(merged, folder)
-    shutil.rmtree(merged)
-    weights = ("adapter_config.json", "adapter_model.safetensors")
-    tokenizer = folder.with_name("tokenizer")
-    _copy_model(source, tokenizer)
-    for path in sorted(tokenizer.iterdir()):
-        if path.name not in weights and not (folder / path.name).exists():
-            shutil.copyfile(path, folder / path.name)
-    shutil.rmtree(tokenizer)
+    generator = load_generator(base)
+    generator.model = PeftModel.from_pretrained(generator.model, str(source)).merge_and_unload()
+    generator.tokenizer = AutoTokenizer.from_pretrained(source)
+    generator.save(folder.with_name("merged"))
+    _copy_model(folder.with_name("merged"), folder)
+    shutil.rmtree(folder.with_name("merged"))
 
 
 def _base_path(adapter: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import mmap
 import re
 import tempfile
 from collections.abc import Iterable
@@ -63,27 +64,35 @@ def refuse_private(files: Iterable[Path], *, owner: str | None, run: Path) -> No
     Raises:
         UserError: something is found; names the file and what it is.
     """
-    exact = {
-        "a path of this machine": {str(run.resolve()), str(Path.cwd()), tempfile.gettempdir() + "/"}
-        | {f"{Path.home()}/"},
-        "your Hub token": {get_token() or ""},
-    }
-    user = getpass.getuser()
+    paths = {str(run.resolve()), str(Path.cwd()), f"{Path.home()}/"}
+    exact = {"a path of this machine": paths, "your Hub token": {get_token() or ""}}
+    user = _user()
     for file in files:
-        content = file.read_bytes()
-        for what, needles in exact.items():
-            if any(len(needle) > 4 and needle.encode() in content for needle in needles):
-                raise _leak(file, what)
+        if not file.stat().st_size:
+            continue
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as m:
+            for what, needles in exact.items():
+                if any(len(needle) > 5 and m.find(needle.encode()) >= 0 for needle in needles):
+                    raise _leak(file, what)
         if file.suffix in (".safetensors", ".jsonl", ".model") or file.name in _WORD_LISTS:
             continue  # numbers, and words of a vocabulary or of people
-        text = content.decode("utf-8", "replace")
+        text = file.read_text(encoding="utf-8", errors="replace")
         if SECRET.search(text):
             raise _leak(file, "an access token")
         if match := _HOMES.search(text):
             raise _leak(file, f"the path {match[0]}")
+        if f"{tempfile.gettempdir()}/" in text:
+            raise _leak(file, "a path of this machine")
         personal = user != owner and user not in _NO_SECRET and len(user) > 3
         if personal and re.search(rf"\b{re.escape(user)}\b", text):
             raise _leak(file, f"the user name {user}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container may run as nobody in particular
+        return ""
 
 
 def _leak(file: Path, what: str) -> UserError:

@@ -158,6 +158,14 @@ def create(request, hub, content, query, match):
     return request.reply(200, told)
 
 
+def settings(request, hub, content, query, match):
+    stored = request.find(hub, match)
+    if stored is not None:
+        asked = json.loads(content)
+        stored.private = asked.get("visibility", asked.get("private")) in ("private", True)
+        request.reply(200, {})
+
+
 def preupload(request, hub, content, query, match):
     stored = request.find(hub, match)
     if stored is None:
@@ -316,6 +324,7 @@ _PAGE = r"/(?P<kinds>datasets/|spaces/)?(?P<repo>[^/]+/[^/]+)"
 _RULES = [
     (r"GET /api/whoami-v2", who),
     (r"POST /api/repos/create", create),
+    (rf"PUT {_API}/settings", settings),
     (rf"POST {_API}/preupload/main", preupload),
     (rf"POST {_API}/commit/main", commit),
     (rf"POST {_API}/paths-info/[^/]+", paths_info),

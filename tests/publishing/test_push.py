@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.publishing import PushSettings, hub, push_run
 from rlhf_dialog.publishing.privacy import cleaned, refuse_private
-from tests.publishing.loopback_hub import TOKEN
+from tests.publishing.loopback_hub import TOKEN, StoredRepository
 from tests.publishing.runs import SECRET, with_adapters, write_run
 from tests.recipes.helpers import ROOT
 
@@ -32,7 +32,19 @@ def test_private_unless_said_otherwise(run, loopback):
     push_run(settings(run))
     assert [r.private for r in loopback.repositories.values()] == [True, True, True]
     push_run(settings(run, name="me/seen", private=False, parts=["judge"]))
-    assert not loopback.repositories["model", "me/seen-judge"].private
+    seen = loopback.repositories["model", "me/seen-judge"]
+    assert not seen.private
+    push_run(settings(run, name="me/seen", parts=["judge"]))  # its own: hidden again
+    assert seen.private and not loopback.unknown
+
+
+def test_nothing_private_goes_into_a_public_repository(run, loopback):
+    stored = loopback.repositories["model", "me/plume-judge"] = StoredRepository(private=False)
+    sentence = refused(run, parts=["judge"], exist_ok=True)
+    assert "exists and is public; give --no_private" in sentence
+    assert not stored.files and not stored.private
+    push_run(settings(run, parts=["judge"], exist_ok=True, private=False))
+    assert stored.files
 
 
 def test_a_dry_run_lists_every_file_and_asks_nobody(run, loopback, capsys):
@@ -179,6 +191,19 @@ def test_adapters_of_a_local_model_need_a_name_for_it_or_are_merged(
 
     # Merging adds the product of two matrices to a third: equal to the last digits.
     assert (logits(folder) - logits(run / "generator")).abs().max() < 1e-5
+
+
+def test_adapters_stand_on_the_runs_own_warm_start(tmp_path, make_generator, loopback):
+    """They name the model of the Hub that the warm start began from, and do not fit it."""
+    adapters = with_adapters(make_generator("gpt2"), tmp_path / "base")
+    run = write_run(tmp_path / "lora", adapters, base="org/base")
+    (tmp_path / "base").rename(run / "warm_start")
+    config = run / "generator" / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(tmp_path / "base"), "org/base"))
+    assert "adapters to warm_start" in refused(run, parts=["generator"])
+    push_run(settings(run, parts=["generator"], merge=True))
+    card = loopback.repositories["model", "me/plume"].files["README.md"]
+    assert b"base_model: org/base" in card and b"library_name: transformers" in card
 
 
 def test_what_a_value_loses_and_keeps():
