@@ -218,6 +218,9 @@ def _wait_for_the_moment(
     def saving() -> bool:
         return any((folder / "checkpoints").glob(".*.tmp"))
 
+    def written() -> int:
+        return log.read_bytes().count(b"\n") if log.is_file() else 0
+
     log = folder / "metrics.jsonl"
     until(told.is_file)  # it has taken up its checkpoint
     if in_save:
@@ -227,10 +230,8 @@ def _wait_for_the_moment(
             until(saving)
         time.sleep(rng.uniform(0, 0.03))
         return
-    size = log.stat().st_size if log.is_file() else 0
-    for _ in range(rng.randint(0, 2 * SAVE_STEPS)):
-        until(lambda: log.is_file() and log.stat().st_size > size)
-        size = log.stat().st_size if log.is_file() else 0
+    wanted = written() + rng.randint(0, 2 * SAVE_STEPS)
+    until(lambda: written() >= wanted)
     time.sleep(rng.uniform(0, 0.1))
 
 
