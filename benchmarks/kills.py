@@ -22,7 +22,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -174,7 +174,10 @@ def found(folder: Path) -> tuple[bool, int, int]:
 def kill_again_and_again(folder: Path, kills: int, architecture: str, seed: int) -> list[Kill]:
     """The run under fire, and then left alone to its end."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "deepspeed"])  # TRL imports it in the first update
+    # By its own name: Python 3.11's fork server does not import `__main__`. And TRL imports
+    # deepspeed in the first update.
+    this = Path(__file__).stem if __name__ == "__main__" else __name__
+    context.set_forkserver_preload([this, "deepspeed"])
     rng, record = random.Random(seed), []
     updates = max(4 * SAVE_STEPS, kills * UPDATES_A_KILL)
     told = folder.parent / "went_on"
@@ -203,15 +206,33 @@ def kill_again_and_again(folder: Path, kills: int, architecture: str, seed: int)
 def _wait_for_the_moment(
     folder: Path, process: BaseProcess, told: Path, rng: random.Random, in_save: bool
 ) -> None:
-    """Returns when it is time to kill: in a save, or at any time from the first line on."""
-    while process.is_alive() and not told.is_file():  # until it has taken up its checkpoint
-        time.sleep(0.002)
-    if not in_save:
-        time.sleep(rng.uniform(0, 0.8))
+    """Returns when it is time to kill: in a save, or anywhere in a few updates.
+
+    Moments are counted in what the run does, so that they are as many on a slow machine.
+    """
+
+    def until(happened: Callable[[], object]) -> None:
+        while process.is_alive() and not happened():
+            time.sleep(0.0005)
+
+    def saving() -> bool:
+        return any((folder / "checkpoints").glob(".*.tmp"))
+
+    def written() -> int:
+        return log.read_bytes().count(b"\n") if log.is_file() else 0
+
+    log = folder / "metrics.jsonl"
+    until(told.is_file)  # it has taken up its checkpoint
+    if in_save:
+        until(saving)
+        if rng.random() < 0.5:  # the second save of this process
+            until(lambda: not saving())
+            until(saving)
+        time.sleep(rng.uniform(0, 0.03))
         return
-    while process.is_alive() and not any((folder / "checkpoints").glob(".*.tmp")):
-        time.sleep(0.0005)
-    time.sleep(rng.uniform(0, 0.02))
+    wanted = written() + rng.randint(0, 2 * SAVE_STEPS)
+    until(lambda: written() >= wanted)
+    time.sleep(rng.uniform(0, 0.1))
 
 
 def rows(folder: Path) -> list[dict]:

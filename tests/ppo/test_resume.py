@@ -1,6 +1,7 @@
 """A run that is stopped and goes on is the run without a stop, to the last digit."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -107,18 +108,33 @@ FORGOTTEN = {
 }
 
 
+@pytest.fixture(scope="module")
+def once():
+    """Whether the reward draws -> (rows of a straight run, folder of one stopped after four)."""
+    return {}
+
+
 @pytest.mark.parametrize("part", FORGOTTEN)
-def test_no_part_of_the_state_can_be_left_out(make, tmp_path, monkeypatch, part):
+def test_no_part_of_the_state_can_be_left_out(
+    make, once, tmp_path, tmp_path_factory, monkeypatch, part
+):
     """So that the tests above are known to fail where one is missing."""
-    values = {"reward": RandomReward(seed=5)} if part == "reward" else {}
-    train(make(folder="straight", **values))
-    values = {"reward": RandomReward(seed=5)} if part == "reward" else {}
-    train(make(folder="parts", stop_after=4, **values))
-    values = {"reward": RandomReward(seed=5)} if part == "reward" else {}
-    trainer = make(folder="parts", **values)
+    draws = part == "reward"
+
+    def build(folder, **values):
+        return make(folder=folder, **({"reward": RandomReward(seed=5)} if draws else {}), **values)
+
+    if draws not in once:
+        train(build("straight"))
+        stopped = tmp_path_factory.mktemp("stopped") / "run"
+        train(build(stopped, stop_after=4))
+        once[draws] = rows(tmp_path / "straight"), stopped
+    straight, stopped = once[draws]
+    shutil.copytree(stopped, tmp_path / "parts")
+    trainer = build("parts")
     FORGOTTEN[part](monkeypatch, trainer)
     train(trainer, resume_from_checkpoint=True)
-    assert rows(tmp_path / "parts") != rows(tmp_path / "straight")
+    assert rows(tmp_path / "parts") != straight
 
 
 def test_callbacks_with_a_state_keep_it(make, tmp_path):
