@@ -148,6 +148,7 @@ def row(mode: str, family: str, ranks: list[dict], base: list[dict] | None) -> l
         f"±{resumed:.0e}",
         f"{one['seconds_to_first_step']:.0f}",
         f"{one['seconds_per_update']:.1f}",
+        " / ".join(f"{rank['held_mb']:.0f}" for rank in ranks),
         " / ".join(f"{rank['peak_mb']:.0f}" for rank in ranks),
         apart,
     ]
@@ -163,7 +164,7 @@ def main() -> None:
     table = Table(box=box.MARKDOWN)
     for column in (
         *("mode", "family", "trains", "saves", "reloads", "resumes", "s to first step"),
-        *("s an update", "peak MB per process", "from one process"),
+        *("s an update", "MB held per process", "peak MB per process", "from one process"),
     ):
         table.add_column(column, no_wrap=True)
     base: dict[str, list[dict]] = {}

@@ -11,6 +11,7 @@ its replies are put aside.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
 import resource
@@ -19,6 +20,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import torch
 from accelerate.utils import gather_object
 from peft import LoraConfig
@@ -39,7 +41,7 @@ from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
 from rlhf_dialog.settings import DiscriminatorSettings
 
-STARTED = time.time()
+STARTED = psutil.Process().create_time()
 CONTEXT, RESPONSE = 24, 8
 UPDATES, SAVED = 4, 2  # updates of a run, and where the resumed one begins
 EPISODES = 16  # of an update, over all processes
@@ -99,7 +101,6 @@ def build(family: str, folder: Path, examples: list, options: argparse.Namespace
             "supervised_batch_size": rows,
             "report_to": "none",
             "disable_tqdm": True,
-            "bf16": options.bf16,
             "merge_adapters": options.lora,
             **values,
         }
@@ -135,22 +136,34 @@ def real_replies(trainer: SeqGANPPOTrainer, examples: list, rows: int) -> tuple:
     )
 
 
-def watch(trainer: SeqGANPPOTrainer) -> tuple[list[dict], list[float]]:
-    """The metrics of every update, without times, and the clock when it was over."""
+def held_mb() -> float:
+    """Of all tensors that this process holds now."""
+    storages = {
+        storage.data_ptr(): storage.nbytes()
+        for thing in gc.get_objects()
+        if isinstance(thing, torch.Tensor) and (storage := thing.untyped_storage()).nbytes()
+    }
+    return sum(storages.values()) / 1e6
+
+
+def watch(trainer: SeqGANPPOTrainer) -> tuple[list[dict], list[float], list[float]]:
+    """The metrics of every update, without times; the clock when it was over; what is held then."""
     history: list[dict] = []
     clock: list[float] = []
+    held: list[float] = []
     update = trainer.refresh  # the last thing of an update
 
     def refresh():
         metrics = update()
         clock.append(time.time())
+        held.append(held_mb())
         return metrics
 
     def log(logs, *arguments):
         history.append({k: v for k, v in logs.items() if k != "seconds"})
 
     trainer.refresh, trainer.log = refresh, log
-    return history, clock
+    return history, clock, held
 
 
 @torch.no_grad()
@@ -191,8 +204,9 @@ def reloads(folder: Path, trainer: SeqGANPPOTrainer, discriminator: Discriminato
 
 def straight(family: str, folder: Path, examples: list, options: argparse.Namespace) -> dict:
     """A whole run: what it measured, what it saved, what is loaded again."""
+    begun, base = time.time(), held_mb()
     trainer, discriminator = build(family, folder, examples, options, **options.values)
-    history, clock = watch(trainer)
+    history, clock, held = watch(trainer)
     trainer.train()
     trainer.save_model(str(folder / "generator"))
     if trainer.is_world_process_zero():
@@ -202,7 +216,8 @@ def straight(family: str, folder: Path, examples: list, options: argparse.Namesp
     told = gather_object([weights.double().sum().item()])
     return {
         "history": history,
-        "seconds_to_first_step": clock[0] - STARTED,
+        "seconds_to_first_step": options.startup + clock[0] - begun,
+        "held_mb": held[-1] - base,
         "seconds_per_update": (clock[-1] - clock[0]) / (len(clock) - 1),
         "reload_difference": reloads(folder, trainer, discriminator, examples),
         "discriminators_differ": max(told) - min(told),
@@ -219,7 +234,7 @@ def resumed(family: str, folder: Path, examples: list, options: argparse.Namespa
         shutil.copytree(folder / name, again / name)
     join_processes().wait_for_everyone()
     trainer, _ = build(family, again, examples, options, **options.values)
-    history, _ = watch(trainer)
+    history, _, _ = watch(trainer)
     trainer.train(resume_from_checkpoint="latest")
     return history
 
@@ -229,7 +244,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("families", nargs="+")
     parser.add_argument("--fixed", action="store_true")
-    parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--lora", action="store_true", help="train adapters, save them merged")
     parser.add_argument("--hidden_size", type=int, default=32)
     parser.add_argument("--layers", type=int, default=2)
@@ -238,6 +252,7 @@ def main() -> None:
     quiet_libraries()
     examples = make_examples(read_dialogues(str(SCRIPT))[:60], max_turns=2)[:96]
     state = join_processes(timeout=300)
+    options.startup = time.time() - STARTED  # imports, and meeting the others
     for family in options.families:
         folder = options.folder / family
         result = straight(family, folder, examples, options)

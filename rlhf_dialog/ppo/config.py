@@ -10,7 +10,7 @@ from typing import Any
 from transformers.trainer_utils import SaveStrategy
 from trl.experimental.ppo import PPOConfig
 
-from rlhf_dialog.devices import build_whole_models, meet_for_training
+from rlhf_dialog.devices import build_whole_models, meet_for_training, under_deepspeed
 from rlhf_dialog.errors import UserError
 
 # The first five are made of the discriminator's score, the others are controls.
@@ -318,6 +318,8 @@ class SeqGANPPOConfig(PPOConfig):
             self.bf16 = True  # asked for at launch
         if _plain(self.save_strategy) == "best" and self.metric_for_best_model is None:
             self.metric_for_best_model = "judge/score"
+        if self.bf16 and under_deepspeed():
+            raise UserError("bf16: DeepSpeed would round the weights too; launch with 'no'.")
         if meet_for_training(self.ddp_timeout):
             self.use_cpu, self.ddp_backend = False, "gloo"  # else DeepSpeed would be left out
         super().__post_init__()

@@ -60,3 +60,19 @@ def test_fewer_contexts_than_processes_are_refused(tmp_path):
     config.check_contexts(4, world_size=4)
     with pytest.raises(UserError, match=r"needs 4 contexts on 4 .* holds 3; .* fewer processes"):
         config.check_contexts(3, world_size=4)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"bf16": True}, "bf16: DeepSpeed would round the weights"),
+        (
+            {"ds3_gather_for_generation": False, "reward_granularity": "rollout"},
+            "ds3_gather_for_generation: reward_granularity",
+        ),
+    ],
+)
+def test_what_zero_cannot_do_is_refused(tmp_path, monkeypatch, values, told):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UserError, match=told):
+        SeqGANPPOConfig(output_dir=str(tmp_path), use_cpu=True, **values)
