@@ -170,19 +170,29 @@ class DiscriminatorSettings:
     discriminator_max_tokens: int = _help(96, "Longest (context, reply) pair, in its tokens.")
     discriminator_epochs: int = _help(6, "Most passes of pretraining; it stops early.")
     discriminator_learning_rate: float = _help(5e-4, "Learning rate of pretraining (AdamW).")
-    discriminator_batch_size: int = _help(64, "Pairs per step, half real and half fake.")
+    discriminator_batch_size: int = _help(
+        32, "Pairs per step of pretraining, half real and half fake."
+    )
+    word_order_steps: int = _help(
+        100,
+        "Steps before pretraining in which replies are told from their words shuffled; a fresh "
+        "encoder needs them, a pretrained one knows the order of words; 0: none.",
+    )
     label_smoothing: float = _help(
         0.1, "Real replies are labelled 1 - x, fakes x, in pretraining and refresh."
     )
-    generated_share: float = _help(0.35, "Share of generator samples among the fakes.")
-    cast_share: float = _help(0.35, "Share of other characters' replies among the fakes.")
+    generated_share: float = _help(0.3, "Share of generator samples among the fakes.")
+    cast_share: float = _help(0.3, "Share of other characters' replies among the fakes.")
     wrong_context_share: float = _help(0.1, "Share of real replies under wrong contexts.")
-    degenerate_share: float = _help(0.2, "Share of broken replies: too short, repeated, copied.")
+    degenerate_share: float = _help(
+        0.3, "Share of broken replies: too short, repeated, copied, shuffled."
+    )
     match_lengths: bool = _help(
         True, "Draw fakes (but the degenerate ones) so that they are as long as the real replies."
     )
     refresh_every: int = _help(5, "Updates between refreshes of the discriminator; 0: never.")
     refresh_steps: int = _help(6, "Optimizer steps of one refresh.")
+    refresh_batch_size: int = _help(64, "Pairs per step of a refresh, half real and half fake.")
     refresh_samples: int = _help(128, "Fresh generator replies sampled for one refresh.")
     refresh_learning_rate: float = _help(1e-4, "Learning rate of refreshes.")
     refresh_floor: float = _help(
@@ -199,8 +209,9 @@ class DiscriminatorSettings:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "discriminator_epochs", "refresh_steps", "fresh_discriminator_layers")
-        _at_least(self, 2, "discriminator_batch_size", "refresh_samples")
+        _at_least(self, 2, "discriminator_batch_size", "refresh_batch_size", "refresh_samples")
         _at_least(self, 0, "refresh_every", "replay_size", "refresh_learning_rate")
+        _at_least(self, 0, "word_order_steps")
         _at_least(self, 16, "discriminator_max_tokens")
         kinds = ("generated_share", "cast_share", "wrong_context_share", "degenerate_share")
         _shares(self, *kinds, "refresh_floor", "refresh_ceiling", "refresh_generated_share")
@@ -221,6 +232,24 @@ class DiscriminatorSettings:
                 f"fresh_discriminator_hidden_size: {self.fresh_discriminator_hidden_size} must be "
                 "a multiple of 32, the width of a head."
             )
+
+
+@dataclass
+class StyleSettings:
+    """The same dialogues told in several styles, of which one is to be learnt."""
+
+    dialogues: str | None = _help(
+        None, "JSON lines of parallel dialogues, each with a style and a parallel_id."
+    )
+    style: str | None = _help(None, "The style to tell from the others.")
+    style_field: str = _help("style", "Field of a dialogue that names its style.")
+    max_turns: int = _help(1, "Turns of history in a context.")
+    output_dir: str = _help("runs/style", "A new folder for the discriminator.")
+    seed: int = _help(0, "Of the split, the fakes and the training.")
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "max_turns")
+        _at_least(self, 0, "seed")
 
 
 @dataclass

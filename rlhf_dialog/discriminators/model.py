@@ -22,8 +22,8 @@ from tokenizers import (
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertConfig,
     BertTokenizerFast,
+    DebertaV2Config,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -162,16 +162,33 @@ def load_discriminator(
 def fresh_discriminator(
     texts: Iterable[str], *, hidden_size: int, layers: int, max_tokens: int, seed: int
 ) -> Discriminator:
-    """A small untrained BERT and a WordPiece tokenizer made from `texts`, for offline machines."""
+    """A small untrained encoder and a WordPiece tokenizer made from `texts`, for offline machines.
+
+    DeBERTa-v2 is BERT with relative positions and a convolution over three neighbouring tokens (He
+    et al. 2021, arXiv:2006.03654). A BERT of this size stays a bag of words: within the few steps
+    of a pretraining it does not learn to tell a reply from its own words shuffled. More dropout
+    than this delays that too.
+    """
     wordpiece = BertWordPieceTokenizer(wordpiece_vocabulary(texts, size=4000), lowercase=True)
     tokenizer = BertTokenizerFast(tokenizer_object=wordpiece._tokenizer)
-    config = BertConfig(
+    config = DebertaV2Config(
         vocab_size=wordpiece.get_vocab_size(),
         hidden_size=hidden_size,
         num_hidden_layers=layers,
         num_attention_heads=max(1, hidden_size // 32),
         intermediate_size=4 * hidden_size,
         max_position_embeddings=max_tokens,
+        type_vocab_size=2,  # context and reply
+        position_biased_input=False,
+        relative_attention=True,
+        pos_att_type=["c2p", "p2c"],
+        max_relative_positions=16,  # tokens farther apart than that are equally far
+        share_att_key=True,
+        norm_rel_ebd="layer_norm",
+        conv_kernel_size=3,
+        conv_act="gelu",
+        hidden_dropout_prob=0.05,
+        attention_probs_dropout_prob=0.05,
         num_labels=1,
         pad_token_id=tokenizer.pad_token_id,
     )

@@ -69,10 +69,23 @@ def wrong_context_fakes(reals: Sequence[Pair], rng: random.Random) -> list[Pair]
 
 
 def degenerate_fakes(reals: Sequence[Pair], rng: random.Random) -> list[Pair]:
-    """One broken reply per real pair, made from its reply and context."""
+    """One broken reply per real pair, made from its reply and context.
+
+    Repeated and shuffled ones are drawn more often: their words are the character's own, so they
+    take longest to be learnt.
+    """
     makers = (_too_short, _repeated, _copied_word, _copied_turn, _shuffled)
     spoken = [real for real in reals if real.reply.split()]
-    return fakes("degenerate", spoken, [rng.choice(makers)(real, rng) for real in spoken])
+    drawn = rng.choices(makers, weights=(1, 2, 1, 1, 2), k=len(spoken))
+    made = [make(real, rng) for make, real in zip(drawn, spoken, strict=True)]
+    return fakes("degenerate", spoken, made)
+
+
+def disordered_fakes(pairs: Sequence[Pair], rng: random.Random) -> list[Pair]:
+    """Each reply with its words shuffled, or (one in three) a piece of it said over and over."""
+    makers = rng.choices((_shuffled, _repeated), weights=(2, 1), k=len(pairs))
+    made = [make(pair, rng) for make, pair in zip(makers, pairs, strict=True)]
+    return fakes("degenerate", pairs, made)
 
 
 def _too_short(real: Pair, rng: random.Random) -> str:

@@ -124,7 +124,7 @@ class Refresher:
         mixed = batches(
             {**self.train, "generated": generated},
             refresh_shares(settings),
-            settings.discriminator_batch_size,
+            settings.refresh_batch_size,
             settings.refresh_steps,
             self.rng,
         )

@@ -86,7 +86,7 @@ def test_the_fakes_of_a_refresh_are_mostly_the_generators():
     shares = refresh_shares(DiscriminatorSettings(refresh_generated_share=0.7))
     assert shares["generated"] == 0.7
     assert sum(shares.values()) == pytest.approx(1)
-    assert shares["cast"] / shares["degenerate"] == pytest.approx(0.35 / 0.2)
+    assert shares["cast"] / shares["degenerate"] == pytest.approx(1)
     nothing_else = refresh_shares(
         DiscriminatorSettings(generated_share=0.0, refresh_generated_share=0.0)
     )

@@ -6,9 +6,9 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import (
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertModel,
     GPT2Config,
     GPT2ForSequenceClassification,
 )
@@ -146,7 +146,7 @@ def test_what_cannot_be_a_reward_is_refused(encoder, trained, tmp_path):
         load_reward_model(trained[0], max_tokens=65, what="reward_model")
 
     encoder.tokenizer.save_pretrained(tmp_path / "bare")
-    BertModel(encoder.model.config).save_pretrained(tmp_path / "bare")
+    AutoModel.from_config(encoder.model.config).save_pretrained(tmp_path / "bare")
     with pytest.raises(UserError, match="no trained classification head"):
         load_reward_model(str(tmp_path / "bare"), what="reward_model")
 

@@ -22,6 +22,7 @@ TINY = {
     "fresh_discriminator_layers": 1,
     "discriminator_max_tokens": 48,
     "discriminator_epochs": 2,
+    "word_order_steps": 4,
     "refresh_every": 2,
     "refresh_steps": 2,
     "refresh_samples": 16,
