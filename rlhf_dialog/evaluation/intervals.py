@@ -39,7 +39,8 @@ class Ratio:
 
     def _of(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
         ratio = np.where(counts > 0, sums / np.where(counts > 0, counts, 1), 0.0)
-        return np.exp(ratio) if self.exponential else ratio
+        with np.errstate(over="ignore"):  # a sentence of Japanese is one word of hundreds of nats
+            return np.exp(ratio) if self.exponential else ratio
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,15 @@ def difference(before: Statistic, after: Statistic, weights: np.ndarray) -> dict
 
 def paired(before: Ratio, after: Ratio, weights: np.ndarray) -> np.ndarray:
     """after − before in each resample of the contexts, (R,) or (R, M)."""
-    return after.resampled(weights) - before.resampled(weights)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        return after.resampled(weights) - before.resampled(weights)
 
 
-def percentiles(resampled: np.ndarray) -> list:
-    """The 2.5 and 97.5 percentiles over the first axis (Efron 1979, percentile interval)."""
+def percentiles(resampled: np.ndarray) -> list | None:
+    """The 2.5 and 97.5 percentiles over the first axis (Efron 1979, percentile interval); None
+    where a resample is beyond all floating-point numbers."""
+    if not np.isfinite(resampled).all():
+        return None
     return np.percentile(resampled, [2.5, 97.5], axis=0).tolist()
 
 

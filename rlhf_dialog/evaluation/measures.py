@@ -44,14 +44,16 @@ class Asked:
 
 
 def statistics(m: Measurement, asked: Asked) -> dict[str, Statistic]:
-    """Every number of one speaker, by its name in `definitions.METRICS`."""
-    return {
+    """Every number of one speaker, by its name in `definitions.METRICS`; those that no float can
+    hold (a perplexity per word, where a sentence is one word) are left out."""
+    found = {
         **_scores(m),
         **_likelihood(m),
         **_variety(m, asked),
         **_by_reply(m, asked),
         **_against_people(m, asked),
     }
+    return {name: number for name, number in found.items() if math.isfinite(number.value)}
 
 
 def _scores(m: Measurement) -> dict[str, Statistic]:

@@ -121,6 +121,14 @@ def test_no_words_at_all_is_no_crash(told):
     assert all(np.isfinite(v) for v in found.values())
 
 
+def test_a_perplexity_that_no_float_holds_is_left_out(told):
+    m, asked = told
+    m.human = ReplyLikelihoods([[900.0]] * 12, [1] * 12, [30] * 12, [False] * 12, [False] * 12)
+    found = values(m, asked)
+    assert "perplexity_per_word" not in found
+    assert found["perplexity_per_character"] == pytest.approx(np.exp(30))
+
+
 def test_every_metric_is_defined_once_and_has_its_card():
     assert set(HEADLINE) <= set(METRICS)
     for name, info in METRICS.items():
