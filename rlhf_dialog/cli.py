@@ -58,9 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             print(f"rlhf_dialog {version('rlhf_dialog')}")
         elif given[0] == "completion":
-            print(completion(_shell(given[1:]), {name: flags_of(name) for name in COMMANDS}))
+            shell = _shell(given[1:])
+            print("Asking every command for its flags takes half a minute.", file=sys.stderr)
+            print(completion(shell, {name: flags_of(name) for name in COMMANDS}))
         else:
             name, rest = _command(given)
+            if COMMANDS[name].trains and {"-h", "--help"} & set(rest):
+                print(f"{FLAG} NAME: how to launch, default {DEFAULT_LAUNCH}\n")
             _become(command_line(name, rest), _environment(rest))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -98,9 +102,6 @@ def command_line(name: str, rest: Sequence[str]) -> list[str]:
     if config is not None and not command.trains:
         raise UserError(f"{FLAG}: {name} runs in one process; leave it out.")
     if not command.trains or {"-h", "--help"} & set(flags):
-        if command.trains:
-            print(f"{FLAG} NAME: how to launch, default {DEFAULT_LAUNCH}; see rlhf-dialog --help\n")
-            sys.stdout.flush()
         return [sys.executable, recipe, *flags]
     launch = ["-m", "accelerate.commands.launch", "--quiet", "--config_file"]
     return [sys.executable, *launch, str(_config_file(config or DEFAULT_LAUNCH)), recipe, *flags]

@@ -22,6 +22,7 @@ from rlhf_dialog.settings import (
     EvaluationSettings,
     GeneratorSettings,
 )
+from rlhf_dialog.shipped import RECIPES, config_file
 
 
 class RunSettings(NamedTuple):
@@ -154,9 +155,10 @@ def _check_file(arguments: list[str], hints: dict[str, Any]) -> None:
     place = arguments.index("--config") + 1
     if place >= len(arguments):
         raise UserError("--config: give the path of a YAML file after it.")
+    arguments[place] = config_file(arguments[place])
     path = Path(arguments[place])
     if not path.is_file():
-        raise UserError(f"--config {path}: there is no such file; recipes/configs/ holds examples.")
+        raise UserError(f"--config {path}: there is no such file; {_shipped()} are shipped.")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -178,6 +180,10 @@ def _check_file(arguments: list[str], hints: dict[str, Any]) -> None:
                     raise UserError(
                         f"--config {path}: field {key!r} must hold texts, and {entry!r} is none."
                     )
+
+
+def _shipped() -> str:
+    return ", ".join(sorted(path.stem for path in (RECIPES / "configs").glob("*.yaml")))
 
 
 def _closest(key: str, known: set[str]) -> str:

@@ -20,3 +20,12 @@ def demo_script(path: str) -> str:
     """`path`; where it is the demo's and not in this directory, the shipped copy's."""
     shipped = RECIPES.parent / ("data" if _checkout else "_data") / "tidy_tide.jsonl"
     return str(shipped) if path == DEMO_SCRIPT and not Path(path).exists() else path
+
+
+def config_file(name: str) -> str:
+    """`name`; where there is no such file, the shipped configuration of that name, with or without
+    the folder and suffix it has in a checkout."""
+    path = Path(name)
+    shipped = RECIPES / "configs" / f"{path.stem}.yaml"
+    plain = path.parent in (Path("."), Path("recipes/configs")) and path.suffix in ("", ".yaml")
+    return str(shipped) if plain and not path.exists() and shipped.is_file() else name

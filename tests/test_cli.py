@@ -41,7 +41,7 @@ def test_help_at_once():
         assert path.stem in told
 
 
-def test_what_is_launched():
+def test_what_is_launched(capsys):
     recipe = str(ROOT / "recipes/seqgan_ppo.py")
     line = cli.command_line("seqgan-ppo", ["--max_steps", "3", "--accelerate_config", "multi_cpu"])
     assert line[1:] == [
@@ -52,6 +52,11 @@ def test_what_is_launched():
     assert str(ROOT / "accelerate_configs/single_process.yaml") in cli.command_line(
         "warm-start", []
     )
+    assert cli.command_line("warm-start", ["--help"])[1:] == [
+        str(ROOT / "recipes/warm_start.py"),
+        "--help",
+    ]
+    assert capsys.readouterr().out == ""  # completion is made of what commands print
     assert cli.command_line("push", ["--run", "x"])[1:] == [
         str(ROOT / "recipes/push_to_hub.py"),
         *("--run", "x"),

@@ -103,6 +103,17 @@ def test_what_trls_parser_lets_through(tmp_path, arguments, told):
     assert told in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["demo_seq2seq", "demo_seq2seq.yaml", "recipes/configs/demo_seq2seq.yaml"]
+)
+def test_a_shipped_configuration_is_known_by_name_anywhere(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    settings = parse_run(CONFIGS[0], ["--config", name])
+    assert settings.generator.fresh_architecture == "blenderbot-small"
+    with pytest.raises(UserError, match="demo_seq2seq, dialogpt_medium_himym"):
+        parse_run(CONFIGS[0], ["--config", "elsewhere/demo_seq2seq.yaml"])
+
+
 def test_a_text_that_yaml_takes_for_something_else(tmp_path):
     settings = read(tmp_path, "character: 2026-01-02\nrun_name: 7\nlearning_rate: '1e-5'\n")
     assert settings.dialogues.character == "2026-01-02" and settings.ppo.run_name == "7"
