@@ -4,6 +4,8 @@
     accelerate launch -q recipes/seqgan_ppo.py --config recipes/configs/dialogpt_small_himym.yaml
 
 warm start -> discriminator -> judge -> PPO with refreshes -> before and after -> report
+
+A run that was stopped goes on with `--config RUN/config.yaml --resume_from_checkpoint latest`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,13 @@ from rlhf_dialog.evaluation.judge import save_judge, train_judge
 from rlhf_dialog.evaluation.suite import TextMonitor
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
+from rlhf_dialog.resuming import (
+    command_to_go_on,
+    keep_pretrained,
+    kept_pools,
+    run_to_resume,
+    with_models_of,
+)
 from rlhf_dialog.runs import UpdateLog, all_values, new_run, versions, write_config
 from rlhf_dialog.stages import (
     describe_script,
@@ -50,37 +59,45 @@ def main() -> None:
     }
 
     # Everything that can be wrong with the input is found here, before anything is written.
+    config = all_values(*settings)
+    resumed = run_to_resume(ppo, config)
+    models = settings if resumed is None else with_models_of(resumed, settings)
     script = load_script(settings.dialogues, seed)
     ppo.check_contexts(len(script.character("generator")), world_size())
     general = general_examples(script, settings.generator)
     reply = {"response_length": ppo.response_length, "seed": seed}
-    generator = make_generator(script, settings.generator, general, **reply)
-    discriminator = make_discriminator(script, "discriminator", settings.discriminator, seed=seed)
-    judge = make_discriminator(script, "judge", settings.discriminator, seed=seed + 1)
+    generator = make_generator(script, models.generator, general, **reply)
+    discriminator = make_discriminator(script, "discriminator", models.discriminator, seed=seed)
+    judge = make_discriminator(script, "judge", models.discriminator, seed=seed + 1)
     people = {
         split: human_pools(script, split, generator, ppo.response_length)
         for split in ("discriminator", "judge")
     }
-    run = new_run(ppo.output_dir)
-    config = all_values(*settings)
-    write_config(run, config)
+    run = resumed or new_run(ppo.output_dir)
     describe_script(script)
     set_seed(seed)
 
-    # Warm start: the whole cast's replies, so that the character's way of talking is within reach.
-    warm_start_generator(generator, script, settings.generator, general, **reply)
-    save_generator(generator, run / "warm_start", {"stage": "warm start", "seed": seed})
+    if resumed is None:
+        write_config(run, config)
+        # Warm start: the whole cast's replies, so that the character's way of talking is in reach.
+        warm_start_generator(generator, script, settings.generator, general, **reply)
+        save_generator(generator, run / "warm_start", {"stage": "warm start", "seed": seed})
     before = generator.frozen_copy()
 
     # The discriminator is the reward. The judge never is: it learns elsewhere, from people alone.
-    pools = discriminator_pools(people["discriminator"], before, seed=seed, **lengths)
-    discriminator_report = pretrain(
-        discriminator, pools, settings.discriminator, seed=seed, description="discriminator"
-    )
-    shortcuts = shortcut_report(pools, settings.discriminator, seed=seed)
-    print_held_out("discriminator", discriminator_report, shortcuts)
-    judge_report = train_judge(judge, people["judge"], settings.discriminator, seed=seed)
-    print_held_out("judge", judge_report)
+    if resumed is None:
+        pools = discriminator_pools(people["discriminator"], before, seed=seed, **lengths)
+        discriminator_report = pretrain(
+            discriminator, pools, settings.discriminator, seed=seed, description="discriminator"
+        )
+        shortcuts = shortcut_report(pools, settings.discriminator, seed=seed)
+        print_held_out("discriminator", discriminator_report, shortcuts)
+        judge_report = train_judge(judge, people["judge"], settings.discriminator, seed=seed)
+        print_held_out("judge", judge_report)
+        save_judge(judge, judge_report, run / "judge")
+        keep_pretrained(run, discriminator, pools)
+    else:
+        pools = kept_pools(run, people["discriminator"])
 
     # Reinforcement learning.
     trainer = SeqGANPPOTrainer(
@@ -97,6 +114,7 @@ def main() -> None:
     )
     log = UpdateLog(run)
     log.attach(trainer)
+    trainer.how_to_go_on = command_to_go_on(run)
     trainer.train()
     updates = trainer.state.global_step
     save_generator(generator, run / "generator", {"stage": "ppo", "updates": updates})
@@ -104,7 +122,6 @@ def main() -> None:
         return
     trainer.policy.save_value(run / "value")
     discriminator.save(run / "discriminator")
-    save_judge(judge, judge_report, run / "judge")
 
     # Before and after, on contexts nobody has trained on.
     examples = script.character("test")

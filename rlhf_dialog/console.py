@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -108,13 +109,21 @@ def use_all_cores() -> None:
 
 
 def run_recipe(main: Callable[[], None]) -> None:
-    """Runs a recipe; a `UserError` becomes one sentence on stderr and exit status 2."""
+    """Runs a recipe; a `UserError` or a full disk becomes one sentence on stderr and status 2."""
     quiet_libraries()
     use_all_cores()
     try:
         with telling_of_lost_processes():
             main()
     except UserError as error:
-        if is_main_process():
-            print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        told = str(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "a file of the run"
+        told = f"{where}: {error.strerror}; make room, and go on from the last checkpoint."
+    else:
+        return
+    if is_main_process():
+        print(f"error: {told}", file=sys.stderr)
+    raise SystemExit(2)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rlhf_dialog.console import is_main_process
 from rlhf_dialog.discriminators.model import Discriminator
 from rlhf_dialog.discriminators.negatives import Pair
 from rlhf_dialog.discriminators.training import pretrain
@@ -35,6 +36,8 @@ def train_judge(
 
 def save_judge(judge: Discriminator, report: Mapping[str, float], folder: Path) -> None:
     """A plain transformers folder, and a file that says what it may be used for."""
+    if not is_main_process():
+        return
     judge.save(folder)
     statement = {
         "role": "frozen judge: evaluates replies and was never a reward",

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from rlhf_dialog.console import run_recipe
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.ppo import checkpoint_folders as folders
 from tests.ppo.resumable import build_run, rows, train
@@ -224,6 +225,18 @@ def test_a_disk_that_is_really_full(make, small_disk):
     again = make("disk/run", save_strategy="no")
     again.train(resume_from_checkpoint="latest")
     assert again.state.global_step == 4
+
+
+def test_a_recipe_on_a_full_disk_says_so_in_one_sentence(capsys):
+    def main():
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/one/metrics.jsonl")
+
+    with pytest.raises(SystemExit) as stop:
+        run_recipe(main)
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: runs/one/metrics.jsonl: No space left on device; make room")
+    assert told.count("\n") == 1
 
 
 # ---------------------------------------------------------------- another configuration

@@ -1,6 +1,6 @@
 """The known defects of TRL 1.12's PPOTrainer: each shown on stock, and not here.
 
-The numbers are those of the project's list of defects. Left to others: resuming (1), checkpoints
+The numbers are those of the project's list of defects. Left to others: checkpoints
 under DeepSpeed (2) and DDP (3), adapters under DDP (4), batch sizes told to DeepSpeed (28).
 """
 
@@ -43,6 +43,20 @@ def norm(gradients):
 
 
 # ---------------------------------------------------------------- steps and gradients
+
+
+def test_defect_01_a_run_cannot_go_on(stock, generator, examples, tmp_path, ours):
+    """Stock's train() takes no argument; ours goes on (exactly: see test_resume.py)."""
+    theirs = build_stock(generator, examples[:8], tmp_path / "stock")
+    with pytest.raises(TypeError, match="resume_from_checkpoint"):
+        theirs.train(resume_from_checkpoint=True)
+    values = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer, _ = ours(**values, stop_after=1)
+    trainer.train()
+    first = trainer.state.global_step
+    again, history = ours(**{**values, "max_steps": 3, "accept_changes": ["max_steps"]})
+    again.train(resume_from_checkpoint=True)
+    assert first == 1 and again.state.global_step == 3 and len(history.logs) == 2
 
 
 def test_defect_05_the_critic_is_missing_from_what_is_saved(stock, ours, tmp_path):
