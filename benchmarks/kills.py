@@ -145,6 +145,13 @@ class Kill:
     def lost(self) -> int:
         return self.logged - self.resumed
 
+    def told(self) -> str:
+        moment = "in a save" if self.in_save else "between saves"
+        return (
+            f"{moment}, after update {self.logged}; newest complete checkpoint {self.newest}, "
+            f"gone on from {self.resumed}"
+        )
+
 
 def read_whole(checkpoint: Path) -> int:
     """Reads every tensor of a checkpoint with the libraries' own readers; returns its update."""
@@ -196,6 +203,7 @@ def kill_again_and_again(folder: Path, kills: int, architecture: str, seed: int)
         process.join()
         if record and told.is_file():
             record[-1].resumed = int(told.read_text())
+            print(f"kill {len(record)}: {record[-1].told()}", flush=True)
         if process.exitcode == 0:
             return record
         if process.exitcode != -9:
