@@ -106,6 +106,7 @@ def test_every_option_on_the_page_exists():
     elsewhere = {
         *("from_pretrained", "save_model", "eval_examples", "compute_rewards", "ppo_loss"),
         *("refresh_steps", "refresh_generated_share", "refresh_ceiling", "refresh_floor"),
+        *("refresh_batch_size", "word_order_steps"),
         *("match_lengths", "my_reward", "value_head", "reward_funcs", "minus_log_1_minus_d"),
         "log_d",
     }
