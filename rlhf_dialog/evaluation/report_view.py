@@ -272,7 +272,7 @@ def _sample(sample: dict[str, Any]) -> dict[str, Any]:
             "kind": kind if kind in texts else "control",
             "name": kind,
             "text": text,
-            "scores": [(who, number(of.get(kind), ".2f")) for who, of in scores.items()],
+            "scores": [(who, number(of[kind], ".2f")) for who, of in scores.items() if kind in of],
         }
         for kind, text in {**texts, **controls}.items()
     ]
