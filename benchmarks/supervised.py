@@ -76,12 +76,15 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/supervised"))
     parser.add_argument("--only", default="", help="Part of the name of the runs wanted.")
+    parser.add_argument("--passes", type=float, default=1.0, help="Epochs are multiplied by it.")
     given = parser.parse_args()
     print("| run | seconds |", " | ".join(FIGURES), "|")
     for name, values in RUNS.items():
         file = given.data / f"{values['data']}.jsonl"
         if file.is_file() and given.only.lower() in name.lower():
-            print(row(name, given.output_dir / name.replace(", ", "-"), file, values), flush=True)
+            folder = given.output_dir / name.replace(", ", "-")
+            longer = {"warm_start_epochs": values["warm_start_epochs"] * given.passes}
+            print(row(name, folder, file, values | longer), flush=True)
 
 
 def row(name: str, folder: Path, file: Path, values: dict) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.evaluation.metrics.conditional_perplexity.conditional_perplexity import (
     conditional_perplexity,
-    mean_log_likelihoods,
 )
 from rlhf_dialog.evaluation.metrics.distinct_n.distinct_n import distinct_n
 from rlhf_dialog.evaluation.metrics.hits_at_k.hits_at_k import (
@@ -22,6 +20,7 @@ from rlhf_dialog.evaluation.metrics.hits_at_k.hits_at_k import (
 from rlhf_dialog.evaluation.metrics.unigram_f1.unigram_f1 import unigram_f1
 from rlhf_dialog.generators.decoding import generate_replies
 from rlhf_dialog.generators.loading import Generator
+from rlhf_dialog.generators.reranking import LikelihoodScorer
 from rlhf_dialog.generators.two_heads import ChoiceHead, ChoiceScorer
 from rlhf_dialog.settings import DecodingSettings
 
@@ -64,7 +63,7 @@ def supervised_report(
     candidates = _candidates(chosen, seed)
     scorers: dict[str, Scorer] = {
         "hits_at_1": ChoiceScorer(generator, choice_head, **lengths),
-        "hits_at_1_by_likelihood": partial(mean_log_likelihoods, generator),
+        "hits_at_1_by_likelihood": LikelihoodScorer(generator, **lengths),
     }
     for name, scorer in scorers.items():
         ranked = rank_candidates(contexts, candidates, scorer)
