@@ -9,9 +9,10 @@ from transformers import GenerationConfig
 
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.loading import Generator, check_lengths
-from rlhf_dialog.generators.policy import mask_after_eos, sample_responses
+from rlhf_dialog.generators.policy import sample_responses
 from rlhf_dialog.generators.prompts import encode_context, pad_prompts
 from rlhf_dialog.generators.reranking import Candidate, TextScorer, rank
+from rlhf_dialog.generators.sampling import mask_after_eos
 from rlhf_dialog.generators.token_types import with_types
 from rlhf_dialog.settings import DecodingSettings
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-CHUNK = 2**22  # logits that an entropy looks at at a time: 16 MiB of probabilities, not B·T·V
+CHUNK = 2**22  # logits that are looked at at a time: 16 MiB of probabilities, not B·T·V
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Sampling:
         (B, T) are never cut off: what one policy has sampled may lie outside the top of another,
         and ratio and KL have to stay finite there.
         """
-        logits = logits.float() / self.temperature
+        logits = logits.float()
+        if self.temperature != 1:
+            logits = logits / self.temperature
         if not self.top_k and self.top_p == 1:
             return logits
         rows = logits.flatten(0, -2)  # (B·T, V)
@@ -62,9 +64,13 @@ class Sampling:
         return rows.masked_fill(cut_off, -math.inf).view_as(logits)
 
 
-def token_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """log p(id) = z_id - log Σⱼ e^zⱼ of logits (..., V) at `ids` (...), nats (...)."""
-    return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(logits, dim=-1)
+def token_logprobs(logits: torch.Tensor, ids: torch.Tensor, chunk: int = CHUNK) -> torch.Tensor:
+    """log p(id) = z_id - log Σⱼ e^zⱼ of logits (..., V) at `ids` (...), nats (...).
+
+    Differentiable once: ∂/∂zⱼ = [j = id] - pⱼ, made `chunk` probabilities at a time.
+    """
+    flat = logits.reshape(-1, logits.shape[-1])
+    return _Logprob.apply(flat, ids.reshape(-1, 1), _rows(logits, chunk)).view(ids.shape)
 
 
 def token_entropies(logits: torch.Tensor, chunk: int = CHUNK) -> torch.Tensor:
@@ -74,9 +80,32 @@ def token_entropies(logits: torch.Tensor, chunk: int = CHUNK) -> torch.Tensor:
 
     Neither pass holds more than `chunk` probabilities at a time, and none are kept between them.
     """
-    rows = max(1, chunk // logits.shape[-1])
     flat = logits.reshape(-1, logits.shape[-1])
-    return _Entropy.apply(flat, rows).view(logits.shape[:-1])
+    return _Entropy.apply(flat, _rows(logits, chunk)).view(logits.shape[:-1])
+
+
+def _rows(logits: torch.Tensor, chunk: int) -> int:
+    return max(1, chunk // logits.shape[-1])
+
+
+class _Logprob(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, ids, rows):
+        normalizers = [torch.logsumexp(z, dim=-1, keepdim=True) for z in logits.split(rows)]
+        normalizer = torch.cat(normalizers)
+        ctx.save_for_backward(logits, ids, normalizer)
+        ctx.rows = rows
+        return (logits.gather(-1, ids) - normalizer).squeeze(-1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        logits, ids, normalizer = ctx.saved_tensors
+        result, column = torch.empty_like(logits), gradient.unsqueeze(-1)
+        parts = (x.split(ctx.rows) for x in (logits, normalizer, column, result))
+        for z, total, g, out in zip(*parts, strict=True):
+            torch.sub(z, total, out=out)
+            out.exp_().mul_(-g)
+        return result.scatter_add_(-1, ids, column), None, None
 
 
 class _Entropy(torch.autograd.Function):

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel, GenerationConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.distributions import Sampling, token_entropies, token_logprobs
+from rlhf_dialog.generators.sampling import draw
 from rlhf_dialog.generators.token_types import with_types
 
 VALUE_HEAD = "value_head.safetensors"
@@ -21,7 +22,7 @@ VALUE_HEAD = "value_head.safetensors"
 class PolicyOutput(NamedTuple):
     """What PPO needs of a batch of responses, each (B, T) float32; padding holds zeros."""
 
-    logprobs: torch.Tensor  # log p(token | prompt, tokens before), nats
+    logprobs: torch.Tensor | None  # log p(token | prompt, tokens before), nats; where asked for
     values: torch.Tensor  # V(prompt, tokens before the one at t)
     entropies: torch.Tensor | None = None  # of the next-token distribution, nats; where asked for
 
@@ -30,7 +31,7 @@ class Policy(nn.Module):
     """A generator and its critic: a value head on the generator's trunk, or on one of its own.
 
     Everything happens in `forward`, so that the hooks of DDP and ZeRO see it. The logits are the
-    model's own (`PreTrainedModel.forward`), asked for at response positions only.
+    model's own (`PreTrainedModel.forward`), made at real response tokens only: N of them, not B·T.
 
     Args:
         lm: a causal or encoder-decoder language model, or a PEFT model around one.
@@ -66,6 +67,7 @@ class Policy(nn.Module):
         reply_ids: torch.Tensor,
         reply_mask: torch.Tensor,
         entropies: bool = False,
+        logprobs: bool = True,
     ) -> PolicyOutput:
         """Scores responses.
 
@@ -73,19 +75,31 @@ class Policy(nn.Module):
             context_ids: (B, P) int64 prompts; context_mask: (B, P) bool.
             reply_ids: (B, T) int64 responses, padded on the right; reply_mask: (B, T) bool.
             entropies: whether they are wanted too.
+            logprobs: whether they are wanted; a critic with a trunk of its own does without.
         """
         inputs = (context_ids, context_mask, reply_ids, reply_mask)
-        logits, hidden = response_logits(self.lm, *inputs)  # (B, T, V), (B, T, H)
-        if self.value_trunk is not None:
-            hidden = response_hidden(self.value_trunk, *inputs)
-        values = self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1).float()
-        logits = self.sampling.logits(logits, reply_ids)
-        zero = torch.zeros((), device=logits.device)
+        ids, trunk = reply_ids[reply_mask], self.value_trunk
+
+        def in_place(values: torch.Tensor) -> torch.Tensor:  # (N,) -> (B, T)
+            return torch.zeros(reply_mask.shape, device=values.device).masked_scatter(
+                reply_mask, values.float()
+            )
+
+        if trunk is not None and not logprobs:
+            return PolicyOutput(None, in_place(self.values(response_hidden(trunk, *inputs))))
+        logits, hidden = token_logits(self.lm, *inputs)  # (N, V), (N, H)
+        if trunk is not None:
+            hidden = response_hidden(trunk, *inputs)
+        logits = self.sampling.logits(logits, ids)
         return PolicyOutput(
-            logprobs=torch.where(reply_mask, token_logprobs(logits, reply_ids), zero),
-            values=torch.where(reply_mask, values, zero),
-            entropies=torch.where(reply_mask, token_entropies(logits), zero) if entropies else None,
+            logprobs=in_place(token_logprobs(logits, ids)),
+            values=in_place(self.values(hidden)),
+            entropies=in_place(token_entropies(logits)) if entropies else None,
         )
+
+    def values(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states (..., H) -> (...) float32."""
+        return self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1).float()
 
     def gradient_checkpointing_enable(self, kwargs: dict[str, Any] | None = None) -> None:
         """Keeps few activations for the backward pass and computes the others again.
@@ -161,14 +175,41 @@ def response_logits(
     reply_ids: torch.Tensor,
     reply_mask: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (B, T, V) that predict each response token, and hidden states (B, T, H) under them."""
-    inputs = _model_inputs(lm, context_ids, context_mask, reply_ids, reply_mask)
-    if lm.config.is_encoder_decoder:
+    """Logits (B, T, V) that predict each response token, and hidden states (B, T, H) under them;
+    zero at padding. For a look at few responses: `token_logits` has the real ones alone."""
+
+    def in_place(rows: torch.Tensor) -> torch.Tensor:
+        wide = rows.new_zeros(*reply_mask.shape, rows.shape[-1])
+        return wide.masked_scatter(reply_mask.unsqueeze(-1), rows)
+
+    logits, hidden = token_logits(lm, context_ids, context_mask, reply_ids, reply_mask)
+    return in_place(logits), in_place(hidden)
+
+
+def token_logits(
+    lm: PreTrainedModel,
+    context_ids: torch.Tensor,
+    context_mask: torch.Tensor,
+    reply_ids: torch.Tensor,
+    reply_mask: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (N, V) that predict each real response token, and hidden states (N, H) under them.
+
+    The N tokens are those of `reply_mask`, row by row.
+    """
+    inputs, place = _model_inputs(lm, context_ids, context_mask, reply_ids, reply_mask)
+
+    def pick(head: nn.Module, arguments: tuple) -> tuple[torch.Tensor]:
+        return (arguments[0][place].unsqueeze(0),)
+
+    # What a model does around its head (T5 scales, BART adds a bias, Gemma caps) stays its own.
+    handle = lm.get_output_embeddings().register_forward_pre_hook(pick)
+    try:
         output = lm(**inputs, output_hidden_states=True)
-        return output.logits, output.decoder_hidden_states[-1]
-    length = reply_ids.shape[1]
-    output = lm(**inputs, output_hidden_states=True, logits_to_keep=length)
-    return output.logits, output.hidden_states[-1][:, -length:]
+    finally:
+        handle.remove()
+    states = output.decoder_hidden_states if "decoder_input_ids" in inputs else output.hidden_states
+    return output.logits.squeeze(0), states[-1][place]
 
 
 def response_hidden(
@@ -178,9 +219,9 @@ def response_hidden(
     reply_ids: torch.Tensor,
     reply_mask: torch.Tensor,
 ) -> torch.Tensor:
-    """Last hidden states (B, T, H) of a headless model, those that predict each response token."""
-    output = trunk(**_model_inputs(trunk, context_ids, context_mask, reply_ids, reply_mask))
-    return output.last_hidden_state[:, -reply_ids.shape[1] :]
+    """Last hidden states (N, H) of a headless model that predict each real response token."""
+    inputs, place = _model_inputs(trunk, context_ids, context_mask, reply_ids, reply_mask)
+    return trunk(**inputs).last_hidden_state[place]
 
 
 def _model_inputs(
@@ -189,24 +230,35 @@ def _model_inputs(
     context_mask: torch.Tensor,
     reply_ids: torch.Tensor,
     reply_mask: torch.Tensor,
-) -> dict:
-    """A prompt and the response tokens but the last, which predicts nothing that is asked for."""
+) -> tuple[dict, tuple[torch.Tensor, torch.Tensor]]:
+    """What the model reads, with as little padding as the longest row needs; and rows (N,) and
+    columns (N,), counted from the end, of the states that predict each real response token.
+
+    A prompt and the response tokens but the last, which predicts nothing that is asked for.
+    """
+    rows, columns = reply_mask.nonzero(as_tuple=True)
     if model.config.is_encoder_decoder:
+        width = int(reply_mask.sum(1).max())
         start = torch.full_like(reply_ids[:, :1], model.config.decoder_start_token_id)
+        seen = context_mask.any(0)
         return {
-            "input_ids": context_ids,
-            "attention_mask": context_mask.long(),
-            "decoder_input_ids": torch.cat([start, reply_ids[:, :-1]], dim=1),
+            "input_ids": context_ids[:, seen],
+            "attention_mask": context_mask[:, seen].long(),
+            "decoder_input_ids": torch.cat([start, reply_ids[:, : width - 1]], dim=1),
             "use_cache": False,
-        }
-    mask = torch.cat([context_mask, reply_mask[:, :-1]], dim=1).long()
-    types = with_types(model.config, context_ids, reply_ids.shape[1] - 1)
-    return types | {
-        "input_ids": torch.cat([context_ids, reply_ids[:, :-1]], dim=1),
-        "attention_mask": mask,
-        "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
-        "use_cache": False,
-    }
+        }, (rows, columns - width)
+    mask = torch.cat([context_mask, reply_mask[:, :-1]], dim=1)
+    given = {"input_ids": torch.cat([context_ids, reply_ids[:, :-1]], dim=1)}
+    given |= with_types(model.config, context_ids, reply_ids.shape[1] - 1)
+    # Padding moves to the end of each row, where no real token looks: no mask is needed then.
+    width = int(mask.sum(1).max())
+    order = (~mask).byte().argsort(dim=1, stable=True)[:, :width]
+    before = context_mask.sum(1)[rows] + reply_mask.cumsum(1)[rows, columns] - 1  # real tokens
+    real = mask.gather(1, order)
+    packed = {name: ids.gather(1, order) for name, ids in given.items()}
+    # Any token will do behind the end; models warn of a pad token without a mask.
+    inputs = {name: torch.where(real, ids, ids[:, :1]) for name, ids in packed.items()}
+    return inputs | {"use_cache": False}, (rows, before - 1 - width)
 
 
 def hidden_size(lm: PreTrainedModel) -> int:
@@ -228,7 +280,6 @@ def disable_dropout(module: nn.Module) -> None:
                 setattr(child, name, 0.0)
 
 
-@torch.no_grad()
 def sample_responses(
     lm: PreTrainedModel,
     context_ids: torch.Tensor,
@@ -238,36 +289,16 @@ def sample_responses(
     sampling: Sampling | None = None,
     prefix_ids: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Samples responses, by default from the untruncated distribution at temperature 1.
+    """Ids (B, T) int64 with T <= max_tokens, and mask (B, T) bool of sampled responses; see `draw`.
 
-    Args:
-        prefix_ids: (B, t) first tokens of the responses, unpadded; what follows is sampled and
-            returned.
-
-    Returns:
-        ids (B, T) int64 with T <= max_tokens, and mask (B, T) bool that holds up to and including
-        the first EOS. Nothing is read off a pad id.
+    The mask holds up to and including the first EOS. Nothing is read off a pad id.
     """
-    config = GenerationConfig(**lm.generation_config.to_dict())
-    config.update(**(sampling or Sampling()).generation())
-    config.update(max_new_tokens=max_tokens, min_length=0, num_beams=1)
-    prefix = context_ids[:, :0] if prefix_ids is None else prefix_ids
-    inputs = {"input_ids": context_ids, "attention_mask": context_mask.long()}
-    if lm.config.is_encoder_decoder:
-        start = torch.full_like(context_ids[:, :1], lm.config.decoder_start_token_id)
-        inputs["decoder_input_ids"] = torch.cat([start, prefix], dim=1)
-        given = 1 + prefix.shape[1]
-    else:
-        inputs["input_ids"] = torch.cat([context_ids, prefix], dim=1)
-        mask = torch.cat([context_mask, torch.ones_like(prefix, dtype=torch.bool)], dim=1)
-        inputs["attention_mask"] = mask.long()
-        inputs |= with_types(lm.config, context_ids, prefix.shape[1])
-        given = inputs["input_ids"].shape[1]
-    ids = lm.generate(**inputs, generation_config=config)[:, given:]
-    return ids, mask_after_eos(ids, config.eos_token_id)
-
-
-def mask_after_eos(ids: torch.Tensor, eos_token_id: int) -> torch.Tensor:
-    """(B, T) bool: true up to and including the first EOS of each row."""
-    ended_before = (ids == eos_token_id).long().cumsum(1) - (ids == eos_token_id).long()
-    return ended_before == 0
+    drawn = draw(
+        lm,
+        context_ids,
+        context_mask,
+        max_tokens=max_tokens,
+        sampling=sampling,
+        prefix_ids=prefix_ids,
+    )
+    return drawn.ids, drawn.mask

@@ -272,6 +272,13 @@ class SeqGANPPOConfig(PPOConfig):
         default=False,
         metadata={"help": "Save adapters merged into the whole model; false: by themselves."},
     )
+    length_groups: int | None = field(
+        default=None,
+        metadata={
+            "help": "A batch of per_device_train_batch_size is computed in so many parts of like "
+            "length: less padding and memory, more passes; none: as the model's size asks for."
+        },
+    )
     eval_samples_shown: int = field(
         default=4, metadata={"help": "Replies that an evaluation prints as a table."}
     )
@@ -287,15 +294,23 @@ class SeqGANPPOConfig(PPOConfig):
             )
 
     @property
+    def micro_rows(self) -> int:
+        """Rows of one pass forward and back: those of a minibatch, in groups of like length.
+
+        The number of passes follows from the configuration alone, so that it is the same on every
+        rank, where ZeRO-3 needs it so.
+        """
+        rows = min(self.per_device_train_batch_size, self.local_mini_batch_size)
+        return -(-rows // (self.length_groups or 1))
+
+    @property
     def scoring_rows(self) -> int:
         """Rows of one forward pass over a rollout.
 
-        In bfloat16 the shape of a batch shows in the last digits, so the rollout is scored in
-        batches of the shape of training: the first ratio is then exactly 1 (defect 17).
+        In bfloat16 the shape of a batch shows in the last digits, so the rollout is scored in the
+        batches of training: with one minibatch the first ratio is then exactly 1 (defect 17).
         """
-        if self.bf16:
-            return min(self.per_device_train_batch_size, self.local_mini_batch_size)
-        return self.local_rollout_forward_batch_size
+        return self.micro_rows if self.bf16 else self.local_rollout_forward_batch_size
 
     def check_push(self) -> None:
         """Raises UserError where the trainer itself is to push; TRL's would, without the critic."""
@@ -398,7 +413,7 @@ _NOT_NEGATIVE = (
 _COUNTS = (
     "num_mini_batches num_ppo_epochs per_device_train_batch_size gradient_accumulation_steps "
     "per_device_eval_batch_size local_rollout_forward_batch_size reward_positions "
-    "rollouts_per_prefix save_total_limit"
+    "rollouts_per_prefix save_total_limit length_groups"
 )
 
 

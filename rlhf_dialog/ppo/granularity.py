@@ -107,7 +107,7 @@ def completions(
         places = (cuts.lengths == length).nonzero().squeeze(1).repeat_interleave(count)
         rows = cuts.rows[places]
         prefix_ids = rollout.reply_ids[rows, :length]
-        ids, mask = respond(
+        ids, mask, *_ = respond(
             lm,
             rollout.context_ids[rows],
             rollout.context_mask[rows],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from transformers import PreTrainedModel
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.generators.distributions import Sampling
 from rlhf_dialog.generators.loading import Generator
-from rlhf_dialog.generators.policy import sample_responses
-from rlhf_dialog.generators.prompts import encode_context, pad_ids, pad_prompts
+from rlhf_dialog.generators.policy import Policy, PolicyOutput
+from rlhf_dialog.generators.prompts import encode_context, pad_prompts
+from rlhf_dialog.generators.sampling import Responses, draw
 
 
 @dataclass
@@ -41,15 +43,13 @@ class Rollout:
         """(B,) bool: which responses came to their stop token, which need not be EOS."""
         return ((self.reply_ids == stop_token_id) & self.reply_mask).any(1)
 
-    def tensors(self, rows: torch.Tensor, *, trim: bool = True) -> dict[str, torch.Tensor]:
+    def tensors(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """The rows of every tensor field, trimmed to the longest response among them."""
         picked = {
             f.name: value[rows]
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), torch.Tensor)
         }
-        if not trim:
-            return picked
         length = int(picked["reply_mask"].sum(1).max())
         context = ("context_ids", "context_mask")
         return {k: v if k in context else v[:, :length] for k, v in picked.items()}
@@ -75,24 +75,67 @@ def respond(
     max_tokens: int,
     sampling: Sampling,
     prefix_ids: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Responses (B, T) and their mask, sampled `chunk` rows at a time, padded to one length.
+    keep: bool = False,
+) -> Responses:
+    """Responses, sampled `chunk` rows at a time, padded to one length.
 
-    With `prefix_ids` (B, t), what follows after these first tokens of the responses.
+    With `prefix_ids` (B, t), what follows after these first tokens of the responses. `keep`: see
+    `draw`.
     """
     prefix_ids = context_ids[:, :0] if prefix_ids is None else prefix_ids
-    rows: list[list[int]] = []
     inputs = (context_ids, context_mask, prefix_ids)
-    for ids, mask, prefix in zip(*(x.split(chunk) for x in inputs), strict=True):
-        responses, real = sample_responses(
-            lm, ids, mask, max_tokens=max_tokens, sampling=sampling, prefix_ids=prefix
-        )
-        rows += [row[keep].tolist() for row, keep in zip(responses, real, strict=True)]
-    reply_ids, reply_mask = pad_ids(rows, lm.config.pad_token_id)
-    return reply_ids.to(context_ids.device), reply_mask.to(context_ids.device)
+    parts = [
+        draw(lm, ids, mask, max_tokens=max_tokens, sampling=sampling, prefix_ids=prefix, keep=keep)
+        for ids, mask, prefix in zip(*(x.split(chunk) for x in inputs), strict=True)
+    ]
+    width = max(int(part.mask.sum(1).max()) for part in parts)
+    fill = lm.config.pad_token_id
+    ids = _joined([part.ids.masked_fill(~part.mask, fill) for part in parts], width, fill)
+    mask = _joined([part.mask for part in parts], width)
+    if any(part.logprobs is None or part.hidden is None for part in parts):
+        return Responses(ids, mask)
+    logprobs, hidden = ([part[place] for part in parts] for place in (2, 3))
+    return Responses(ids, mask, _joined(logprobs, width), _joined(hidden, width))
 
 
-def in_chunks(policy: nn.Module, size: int, *inputs: torch.Tensor) -> list[torch.Tensor]:
-    """The policy's outputs for `inputs`, computed `size` rows at a time."""
-    parts = [policy(*chunk) for chunk in zip(*(x.split(size) for x in inputs), strict=True)]
-    return [torch.cat(column) for column in zip(*parts, strict=True) if column[0] is not None]
+def _joined(parts: Sequence[Any], width: int, fill: int = 0) -> torch.Tensor:
+    """Tensors (b, t, ...) of several t as one (B, width, ...)."""
+    rows = sum(map(len, parts))
+    joined = parts[0].new_full((rows, width, *parts[0].shape[2:]), fill)
+    for part, place in zip(parts, joined.split([len(part) for part in parts]), strict=True):
+        place[:, : part.shape[1]] = part[:, :width]
+    return joined
+
+
+def in_chunks(
+    policy: Callable[..., PolicyOutput], size: int, *inputs: torch.Tensor
+) -> list[torch.Tensor]:
+    """The policy's outputs for `inputs`, computed `size` rows of like length at a time."""
+    order = by_length(inputs[1], inputs[3])
+    chunks = zip(*(x[order].split(size) for x in inputs), strict=True)
+    columns = zip(*(policy(*chunk) for chunk in chunks), strict=True)
+    back = order.argsort()
+    return [torch.cat(column)[back] for column in columns if column[0] is not None]
+
+
+def by_length(context_mask: torch.Tensor, reply_mask: torch.Tensor) -> torch.Tensor:
+    """Rows (B,), the longest first: what memory a pass needs shows at its beginning."""
+    lengths = context_mask.sum(1) + reply_mask.sum(1)
+    return lengths.argsort(descending=True, stable=True)
+
+
+def own_scores(
+    model: nn.Module, policy: Policy, size: int, drawn: Responses, *inputs: torch.Tensor
+) -> list[torch.Tensor]:
+    """Log-probabilities and values (B, T) by the policy that drew the responses; computed anew
+    only where `drawn` does not have them.
+
+    Args:
+        model: the policy as it is wrapped.
+        size: rows at a time.
+    """
+    if drawn.logprobs is None or drawn.hidden is None:
+        return in_chunks(model, size, *inputs)
+    if policy.value_trunk is not None:
+        return [drawn.logprobs, *in_chunks(partial(model, logprobs=False), size, *inputs)]
+    return [drawn.logprobs, policy.values(drawn.hidden).masked_fill(~drawn.mask, 0.0)]

@@ -38,6 +38,7 @@ from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator, check_lengths
 from rlhf_dialog.generators.policy import Policy, disable_dropout
 from rlhf_dialog.generators.prompts import encode_context, pad_prompts
+from rlhf_dialog.generators.sampling import Responses
 from rlhf_dialog.ppo import objectives, zero
 from rlhf_dialog.ppo.anchor import SupervisedAnchor, demonstrate, linear_schedule
 from rlhf_dialog.ppo.batches import Batches
@@ -54,10 +55,10 @@ from rlhf_dialog.ppo.networks import (
     reference_policy,
 )
 from rlhf_dialog.ppo.rewards import AdaptiveKLController, ScoreShaper, score_texts
-from rlhf_dialog.ppo.rollouts import Rollout, collate, in_chunks, respond
+from rlhf_dialog.ppo.rollouts import Rollout, collate, in_chunks, own_scores, respond
 from rlhf_dialog.ppo.selection import evaluate_and_keep, load_best, measure
 from rlhf_dialog.ppo.token_rewards import token_rewards
-from rlhf_dialog.ppo.update import RolloutOptimizer, Totals, ppo_loss
+from rlhf_dialog.ppo.update import RolloutOptimizer, Totals, natural_groups, ppo_loss
 
 
 class SeqGANPPOTrainer(PPOTrainer):
@@ -113,6 +114,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         args.check_evaluation(len(eval_examples))
         args.check_push()
         check_lengths(generator, context_length, args.response_length)
+        args.length_groups = args.length_groups or natural_groups(generator.model)
         reference = None if peft_config is not None else build_reference(generator, args)
         policy = build_policy(generator, args, peft_config)
         with precision(args):
@@ -193,7 +195,8 @@ class SeqGANPPOTrainer(PPOTrainer):
                 start = time.time()
                 self.control = self.callback_handler.on_step_begin(args, self.state, self.control)
                 with torch.no_grad():  # a reward may well be a module
-                    rollout = self.sample(next(self.batches))
+                    with self.accelerator.autocast():  # around it all: weights are cast once
+                        rollout = self.sample(next(self.batches))
                     scores = self.score(rollout).to(self.accelerator.device)
                     rewards, metrics = self.compute_rewards(rollout, scores)
                     advantages, returns = self.advantages(rollout, rewards)
@@ -222,22 +225,22 @@ class SeqGANPPOTrainer(PPOTrainer):
     def sample(self, batch: dict) -> Rollout:
         """Replies to a batch of contexts, and what policy and reference make of them."""
         context_ids, context_mask = batch["input_ids"], batch["attention_mask"].bool()
-        reply_ids, reply_mask = self._respond(context_ids, context_mask)
         args, update = self.args, self.state.global_step
         share = linear_schedule(args.demonstration_share, 0.0, update, self.state.max_steps)
-        responses = (reply_ids, reply_mask)
+        # In bf16 what was drawn is scored anew, as training does it (defect 17); a sharded critic
+        # is whole during generation alone.
+        keep = not (share or args.bf16 or zero.is_sharded(self.accelerator))
+        drawn = self._respond(context_ids, context_mask, keep=keep)
         reply_ids, reply_mask, demonstrations = demonstrate(
-            args, self.generator, batch, *responses, share, self.stop_token_id
+            args, self.generator, batch, drawn.ids, drawn.mask, share, self.stop_token_id
         )
-        inputs = (context_ids, context_mask, reply_ids, reply_mask)
-        size = args.scoring_rows
-        logprobs, values = in_chunks(self.model, size, *inputs)
+        inputs, size = (context_ids, context_mask, reply_ids, reply_mask), args.scoring_rows
+        logprobs, values = own_scores(self.model, self.policy, size, drawn, *inputs)
         with reference_policy(self.ref_policy, self.model, self.accelerator) as reference:
             ref_logprobs, _ = in_chunks(reference, size, *inputs)
-        replies = decode_rows(self.generator, reply_ids, reply_mask)
         return Rollout(
             batch["contexts"],
-            replies,
+            decode_rows(self.generator, reply_ids, reply_mask),
             *inputs,
             logprobs=logprobs,
             ref_logprobs=ref_logprobs,
@@ -342,24 +345,25 @@ class SeqGANPPOTrainer(PPOTrainer):
             return []
         own, real = own_share(contexts)
         prompts = [encode_context(self.generator, c, self.context_length) for c in own]
-        ids, mask = pad_prompts(prompts, self.generator)
         device = self.accelerator.device
-        reply_ids, reply_mask = self._respond(ids.to(device), mask.to(device), chunk)
-        replies = decode_rows(self.generator, reply_ids, reply_mask)[:real]
+        ids, mask = (x.to(device) for x in pad_prompts(prompts, self.generator))
+        drawn = self._respond(ids, mask, chunk)
+        replies = decode_rows(self.generator, drawn.ids, drawn.mask)[:real]
         return gather_object(replies) if self.args.world_size > 1 else replies
 
     def _respond(
-        self, context_ids: torch.Tensor, context_mask: torch.Tensor, chunk: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Responses (B, T) of the current policy and their mask."""
+        self, ids: torch.Tensor, mask: torch.Tensor, chunk: int | None = None, keep: bool = False
+    ) -> Responses:
+        """Responses (B, T) of the current policy to contexts (B, P)."""
         with self._unwrapped() as policy:
             return respond(
                 policy.lm,
-                context_ids,
-                context_mask,
+                ids,
+                mask,
                 chunk=chunk or self.args.local_rollout_forward_batch_size,
                 max_tokens=self.args.response_length,
                 sampling=policy.sampling,
+                keep=keep,
             )
 
     @contextmanager

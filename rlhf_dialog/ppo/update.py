@@ -13,7 +13,7 @@ from torch import nn
 from rlhf_dialog.ppo import objectives
 from rlhf_dialog.ppo.anchor import SupervisedAnchor
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
-from rlhf_dialog.ppo.rollouts import Rollout
+from rlhf_dialog.ppo.rollouts import Rollout, by_length
 from rlhf_dialog.ppo.zero import gradients_of, is_engine
 
 # Sums over tokens by name: the numerators of what is logged.
@@ -69,7 +69,9 @@ class RolloutOptimizer:
             )
         )
         for rows in minibatches:
-            if not self.step(rollout, advantages, returns, rows, coefficient, totals):
+            with self.accelerator.autocast():  # around all passes: weights are cast once a step
+                near = self.step(rollout, advantages, returns, rows, coefficient, totals)
+            if not near:
                 break
             steps += 1
         self.model.eval()
@@ -97,10 +99,14 @@ class RolloutOptimizer:
         # DDP averages gradients over ranks; the loss is a mean over all ranks' tokens.
         tokens = self._sum_ranks(rollout.reply_mask[rows].sum())
         before = totals["policy/kl_sampling_avg"]
-        micro_batches = rows.split(args.per_device_train_batch_size)
+        # Rows of like length together: little is padding. In the rollout's order where lengths are
+        # equal: a minibatch of the whole rollout then has the groups that it was scored in.
+        rows = rows.sort().values
+        order = by_length(rollout.context_mask[rows], rollout.reply_mask[rows]).to(rows.device)
+        micro_batches = rows[order].split(args.micro_rows)
         for index, micro in enumerate(micro_batches):
             with self.gradients.micro_batch(last=index == len(micro_batches) - 1):
-                old = rollout.tensors(micro, trim=self.accelerator.mixed_precision == "no")
+                old = rollout.tensors(micro)
                 loss = self.loss(old, advantages[micro], returns[micro], totals)
                 self.gradients.backward(loss * (args.world_size / tokens))
         if args.update_kl_limit is not None:
@@ -183,3 +189,11 @@ def ppo_loss(
     if args.entropy_coef:  # else nothing asks for the gradient of the entropies
         loss = loss - args.entropy_coef * new.entropies.sum()
     return loss
+
+
+def natural_groups(model: nn.Module) -> int:
+    """Parts of like length that a batch is computed in: 4 where a pass takes long beside what
+    starting another one costs, which is a large model on a CPU; measured in docs/speed.md."""
+    parameters = list(model.parameters())
+    large = sum(parameter.numel() for parameter in parameters) > 2e7
+    return 4 if large and parameters[0].device.type == "cpu" else 1

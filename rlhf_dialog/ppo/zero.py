@@ -42,7 +42,7 @@ def configure(accelerator: Accelerator, args: SeqGANPPOConfig) -> None:
     """
     if not is_engine(accelerator):
         return
-    rows = min(args.per_device_train_batch_size, args.local_mini_batch_size)
+    rows = args.micro_rows
     accelerator.gradient_accumulation_steps = -(-args.local_mini_batch_size // rows)
     config = accelerator.state.deepspeed_plugin.deepspeed_config
     config["train_micro_batch_size_per_gpu"] = rows

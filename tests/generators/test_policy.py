@@ -13,10 +13,10 @@ from rlhf_dialog.generators.loading import load_generator
 from rlhf_dialog.generators.policy import (
     Policy,
     disable_dropout,
-    mask_after_eos,
     sample_responses,
 )
 from rlhf_dialog.generators.prompts import encode_context, encode_reply, pad_ids, pad_prompts
+from rlhf_dialog.generators.sampling import mask_after_eos
 from tests.conftest import FAMILIES
 
 CONTEXTS = [

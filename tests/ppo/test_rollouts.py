@@ -26,5 +26,4 @@ def test_rows_of_a_rollout_are_trimmed_to_their_longest_response():
     assert part["reply_mask"].tolist() == [[True, False], [True, True]]
     assert part["values"].tolist() == [[408, 409], [404, 405]]
     assert rollout.tensors(torch.tensor([0]))["logprobs"].shape == (1, 4)
-    assert rollout.tensors(torch.tensor([2]), trim=False)["logprobs"].shape == (1, 4)
     assert rollout.ended(104).tolist() == [False, True, False]

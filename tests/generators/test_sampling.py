@@ -1,0 +1,82 @@
+"""`draw` against transformers' own `generate`, and what it keeps against a forward pass."""
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from rlhf_dialog.generators import sampling
+from rlhf_dialog.generators.distributions import Sampling
+from rlhf_dialog.generators.policy import Policy, token_logits
+from rlhf_dialog.generators.prompts import encode_context, pad_prompts
+from rlhf_dialog.generators.sampling import draw
+from tests.conftest import FAMILIES
+from tests.ppo.trainers import make_ends_likely
+
+CONTEXTS = [["where is the captain tonight ?"], ["who ?", "not me , i was asleep ."], ["no"]] * 4
+
+
+def prompts_of(make_generator, family):
+    generator = make_generator(family, sharp=True)
+    if family != "t5":  # whose last norm has no bias
+        make_ends_likely(generator.model, generator.tokenizer.eos_token_id)
+    prompts = [encode_context(generator, context, 40) for context in CONTEXTS]
+    return generator, pad_prompts(prompts, generator)
+
+
+@pytest.mark.parametrize("how", [Sampling(), Sampling(0.8, top_k=40, top_p=0.9)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_seed_gives_the_replies_of_generate(make_generator, family, how):
+    generator, (ids, mask) = prompts_of(make_generator, family)
+    start = 1 if generator.is_encoder_decoder else ids.shape[1]
+    torch.manual_seed(4)
+    wanted = generator.model.generate(
+        input_ids=ids,
+        attention_mask=mask.long(),
+        generation_config=GenerationConfig(
+            **generator.model.generation_config.to_dict()
+            | how.generation()
+            | {"max_new_tokens": 12}
+        ),
+    )[:, start:]
+    torch.manual_seed(4)
+    drawn = draw(generator.model, ids, mask, max_tokens=12, sampling=how)
+    assert torch.equal(drawn.ids, wanted)
+    lengths = drawn.mask.sum(1)
+    assert family == "t5" or (lengths.min() < lengths.max())  # some left the batch early
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_what_is_kept_is_what_a_forward_pass_says(make_generator, family):
+    generator, inputs = prompts_of(make_generator, family)
+    how = Sampling(0.8, top_k=40)
+    torch.manual_seed(5)
+    drawn = draw(generator.model, *inputs, max_tokens=12, sampling=how, keep=True)
+    scored = Policy(generator.model, how)(*inputs, drawn.ids, drawn.mask)
+    assert torch.allclose(drawn.logprobs[drawn.mask], scored.logprobs[drawn.mask], atol=1e-5)
+    _, hidden = token_logits(generator.model, *inputs, drawn.ids, drawn.mask)
+    assert torch.allclose(drawn.hidden[drawn.mask], hidden, atol=1e-4)
+
+
+def test_ranks_that_share_one_models_weights_keep_step(make_generator, monkeypatch):
+    """A rank whose replies have ended goes on with the others (ZeRO-3), as `generate` sees to."""
+    generator, inputs = prompts_of(make_generator, "gpt2")
+    torch.manual_seed(6)
+    wanted = draw(generator.model, *inputs, max_tokens=6)
+    monkeypatch.setattr(sampling, "is_deepspeed_zero3_enabled", lambda: True)
+    monkeypatch.setattr(sampling._Loop, "run", None)
+    torch.manual_seed(6)
+    drawn = draw(generator.model, *inputs, max_tokens=6, keep=True)
+    assert torch.equal(drawn.ids, wanted.ids) and drawn.logprobs is None
+
+
+def test_a_batch_shrinks_as_its_replies_end(make_generator, monkeypatch):
+    generator, inputs = prompts_of(make_generator, "gpt2")
+    sizes = []
+    generator.model.register_forward_hook(lambda m, a, o: sizes.append(len(o.logits)))
+    torch.manual_seed(4)
+    drawn = draw(generator.model, *inputs, max_tokens=12)
+    going = drawn.mask[:, :-1].sum(0).tolist()  # before the last token, those that are not done
+    ended = [(drawn.ids[:, t] == 1).sum() for t in range(2)]
+    assert sizes[0] == len(CONTEXTS) and sizes[-1] < sizes[0] and len(ended) == 2
+    assert sizes[: len(going)] == going

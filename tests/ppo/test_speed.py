@@ -1,0 +1,65 @@
+"""What makes an update fast changes nothing that it computes."""
+
+import pytest
+import torch
+
+from rlhf_dialog.ppo.update import natural_groups
+from tests.ppo.trainers import rollout_of, weights
+
+
+def sizes_seen(trainer):
+    """(rows, columns) of what the language model reads from now on, of both its halves together."""
+    sizes = []
+
+    def look(module, arguments, options):
+        read = [options[name] for name in ("input_ids", "decoder_input_ids") if name in options]
+        sizes.append((len(read[0]), sum(ids.shape[1] for ids in read)))
+
+    trainer.policy.lm.register_forward_pre_hook(look, with_kwargs=True)
+    return sizes
+
+
+@pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
+def test_length_groups_compute_the_same_in_more_passes_with_less_padding(build, family):
+    outcomes = []
+    for groups in (1, 4):
+        trainer, history = build(family, length_groups=groups, num_ppo_epochs=2)
+        sizes = sizes_seen(trainer)
+        update = trainer.update
+        trainer.update = lambda *a, update=update, sizes=sizes: sizes.clear() or update(*a)
+        trainer.train()
+        outcomes.append((history.logs[0], weights(trainer.policy), sizes))
+    (one, before, whole), (four, after, parts) = outcomes
+    for name in ("policy/approxkl_avg", "loss/policy_avg", "loss/value_avg", "val/ratio"):
+        assert four[name] == pytest.approx(one[name], abs=1e-5)
+    # AdamW's first steps have the size of the learning rate, whatever the gradient's rounding
+    moved = torch.cat([(a - b).abs().flatten() for a, b in zip(before, after, strict=True)])
+    assert moved.quantile(0.99) < 1e-4
+    assert [rows for rows, _ in whole] == [8] * 4 and [rows for rows, _ in parts] == [2] * 16
+    assert sum(a * b for a, b in parts) < 0.95 * sum(a * b for a, b in whole)
+
+
+def test_groups_follow_from_the_models_size(make_generator):
+    assert natural_groups(make_generator("gpt2").model) == 1
+    assert natural_groups(torch.nn.Linear(5000, 5000).requires_grad_(False)) == 4
+
+
+def test_what_is_kept_of_the_drawing_equals_a_pass_over_the_rollout(build, monkeypatch):
+    """With a critic of either kind; and in bf16, where it does not, there is such a pass."""
+    for critic in ("value_head", "separate"):
+        trainer, _ = build(critic=critic)
+        torch.nn.init.normal_(trainer.policy.value_head.weight, std=0.3)
+        sizes = sizes_seen(trainer)
+        rollout = rollout_of(trainer)
+        mask = rollout.reply_mask
+        assert max(columns for _, columns in sizes[1:]) == 1  # prompts once, then token by token
+        inputs = (rollout.context_ids, rollout.context_mask, rollout.reply_ids, mask)
+        with torch.no_grad():
+            output = trainer.policy(*inputs)
+        assert torch.allclose(rollout.logprobs, output.logprobs, atol=1e-5)
+        assert torch.allclose(rollout.values, output.values, atol=1e-5)
+        assert output.values.std() > 1e-3
+    trainer, _ = build(bf16=True)
+    sizes = sizes_seen(trainer)
+    rollout_of(trainer)
+    assert max(columns for _, columns in sizes[1:]) > 1
