@@ -48,8 +48,10 @@ def configure(accelerator: Accelerator, args: SeqGANPPOConfig) -> None:
     config["train_micro_batch_size_per_gpu"] = rows
     config["gradient_accumulation_steps"] = accelerator.gradient_accumulation_steps
     config["gradient_clipping"] = args.max_grad_norm or 0.0
-    # By the model's width; DeepSpeed's own number leaves a small model whole on every process.
-    config["zero_optimization"].setdefault("stage3_param_persistence_threshold", "auto")
+    # By the model's width. DeepSpeed's own numbers are a buffer of 2 GB for gradients, and leave a
+    # small model whole on every process.
+    for size in ("reduce_bucket_size", "stage3_param_persistence_threshold"):
+        config["zero_optimization"].setdefault(size, "auto")
     build_whole_models()
 
 
