@@ -106,7 +106,10 @@ def _korean(folder):
 
 def _japanese(folder):
     file = folder / "脚本.txt"
-    scenes = ["\n".join(f"{name}: {n}、{text}" for name, text in JAPANESE) for n in range(60)]
+    scenes = [
+        "\n".join([f"# 第{n}場", *(f"{name}: {n}、{text}" for name, text in JAPANESE)])
+        for n in range(60)
+    ]
     file.write_text("\n\n".join(scenes) + "\n", encoding="utf-8")
     return file, "太郎", "speakers", [JAPANESE[0][1], JAPANESE[1][1], JAPANESE[2][1]]
 
