@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers.trainer_utils import SaveStrategy
@@ -12,72 +12,7 @@ from trl.experimental.ppo import PPOConfig
 
 from rlhf_dialog.devices import build_whole_models, meet_for_training, under_deepspeed
 from rlhf_dialog.errors import UserError
-
-# The first five are made of the discriminator's score, the others are controls.
-REWARDS = (
-    "logit",
-    "probability",
-    "log_d",
-    "minus_log_1_minus_d",
-    "relative",
-    "constant",
-    "random",
-    "shuffled",
-)
-
-# Inherited fields that are acted upon, and by whom. Every other inherited field has to keep its
-# default: an option that is silently ignored is worse than one that is missing.
-_TRAINER = (
-    "num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps "
-    "per_device_eval_batch_size max_grad_norm gradient_checkpointing gradient_checkpointing_kwargs "
-    "activation_checkpointing activation_checkpointing_kwargs bf16 logging_steps eval_strategy "
-    "eval_steps eval_delay eval_on_start save_strategy save_steps save_total_limit "
-    "resume_from_checkpoint load_best_model_at_end metric_for_best_model greater_is_better seed "
-    "output_dir num_mini_batches local_rollout_forward_batch_size response_length stop_token "
-    "stop_token_id temperature missing_eos_penalty num_ppo_epochs whiten_rewards kl_coef "
-    "kl_estimator cliprange vf_coef cliprange_value gamma lam ds3_gather_for_generation"
-)
-_OPTIMIZER = (
-    "learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps optim optim_args "
-    "weight_decay adam_beta1 adam_beta2 adam_epsilon"
-)
-_CALLBACKS = (
-    "logging_first_step disable_tqdm report_to run_name project trackio_space_id "
-    "trackio_bucket_id trackio_static_space_id save_on_each_node"
-)
-_ARGUMENTS = "use_cpu tf32 ddp_backend ddp_timeout"
-_PUBLISHING = "push_to_hub hub_model_id hub_private_repo"
-ACTED_UPON: dict[str, str] = {
-    name: reader
-    for reader, names in {
-        "the trainer": _TRAINER,
-        "the optimizer or its schedule": _OPTIMIZER,
-        "callbacks, reporting among them": _CALLBACKS,
-        "TrainingArguments themselves": _ARGUMENTS,
-        "publishing, when the recipe has finished": _PUBLISHING,
-    }.items()
-    for name in names.split()
-}
-
-# What TrainingArguments or a parser make of a default or of other fields: it asks for nothing, and
-# comes back when a configuration is read again.
-FOLLOWS: dict[str, Callable[[Any], bool]] = {
-    "include_num_input_tokens_seen": lambda args: args.include_num_input_tokens_seen is False,
-    "do_eval": lambda args: _plain(args.eval_strategy) != "no",
-    "debug": lambda args: not args.debug,
-    "dataloader_pin_memory": lambda args: args.use_cpu,
-}
-
-# Values of fields that are acted upon, but not in every way that transformers has.
-POSSIBLE = {
-    "eval_strategy": ("no", "steps"),
-    "save_strategy": ("no", "steps", "best"),
-    "stop_token": ("eos", None),
-    "kl_estimator": ("k1", "k3"),
-    "critic": ("value_head", "separate"),
-    "reward": REWARDS,
-    "reward_granularity": ("final", "prefix", "rollout"),
-}
+from rlhf_dialog.ppo.inherited import ACTED_UPON, FOLLOWS, POSSIBLE, default_of, plain
 
 
 @dataclass
@@ -321,7 +256,7 @@ class SeqGANPPOConfig(PPOConfig):
 
     def check_evaluation(self, contexts: int) -> None:
         """Raises UserError where there is to be an evaluation and nothing to evaluate on."""
-        if (self.eval_on_start or _plain(self.eval_strategy) != "no") and not contexts:
+        if (self.eval_on_start or plain(self.eval_strategy) != "no") and not contexts:
             raise UserError("eval_strategy: there is nothing to evaluate on; give eval_examples.")
 
     def __post_init__(self) -> None:
@@ -331,7 +266,7 @@ class SeqGANPPOConfig(PPOConfig):
             self.stop_token = None
         if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "bf16":
             self.bf16 = True  # asked for at launch
-        if _plain(self.save_strategy) == "best" and self.metric_for_best_model is None:
+        if plain(self.save_strategy) == "best" and self.metric_for_best_model is None:
             self.metric_for_best_model = "judge/score"
         if self.bf16 and under_deepspeed():
             raise UserError("bf16: DeepSpeed would round the weights too; launch with 'no'.")
@@ -344,11 +279,11 @@ class SeqGANPPOConfig(PPOConfig):
         """Refuses values of inherited fields that this trainer does not act upon."""
         inherited = {f.name for f in fields(PPOConfig)}
         for f in fields(self):
-            value = _plain(getattr(self, f.name))
+            value = plain(getattr(self, f.name))
             ignored = f.name in inherited and f.name not in ACTED_UPON
             if f.name in FOLLOWS and FOLLOWS[f.name](self):
                 continue
-            if ignored and value != _default(f):
+            if ignored and value != default_of(f):
                 told = "(hidden)" if "token" in f.name else value
                 raise UserError(f"{f.name}: {told} is not supported by this trainer; leave it out.")
             possible = POSSIBLE.get(f.name, (value,))
@@ -356,9 +291,9 @@ class SeqGANPPOConfig(PPOConfig):
                 raise UserError(
                     f"{f.name}: {value!r} is not one of {', '.join(map(str, possible))}."
                 )
-        if str(_plain(self.lr_scheduler_type)) in ("reduce_lr_on_plateau", "greedy"):
+        if str(plain(self.lr_scheduler_type)) in ("reduce_lr_on_plateau", "greedy"):
             raise UserError(
-                f"lr_scheduler_type: {_plain(self.lr_scheduler_type)} needs a loss that falls; "
+                f"lr_scheduler_type: {plain(self.lr_scheduler_type)} needs a loss that falls; "
                 "choose linear, cosine, constant or another one that counts steps."
             )
         if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") not in ("no", "bf16"):
@@ -385,9 +320,9 @@ class SeqGANPPOConfig(PPOConfig):
         _check(self, lambda x: 0 <= x <= 1, "must be from 0 to 1", "gamma", "lam")
         _check(self, lambda x: 0 <= x < 1, "must be from 0 to below 1", "demonstration_share")
         _check(self, lambda x: 0 < x <= 1, "must be above 0 and at most 1", "top_p")
-        if self.load_best_model_at_end and _plain(self.save_strategy) != "best":
+        if self.load_best_model_at_end and plain(self.save_strategy) != "best":
             raise UserError("load_best_model_at_end: needs save_strategy: best.")
-        if _plain(self.save_strategy) == "best" and _plain(self.eval_strategy) == "no":
+        if plain(self.save_strategy) == "best" and plain(self.eval_strategy) == "no":
             raise UserError("save_strategy: best needs eval_strategy: steps, which finds the best.")
         if self.merge_adapters and self.load_best_model_at_end:
             raise UserError("merge_adapters: leaves no adapters that load_best_model_at_end loads.")
@@ -422,11 +357,3 @@ def _check(config: SeqGANPPOConfig, holds: Callable[[Any], bool], told: str, *na
         value = getattr(config, name)
         if value is not None and not holds(value):
             raise UserError(f"{name}: {value} {told}.")
-
-
-def _plain(value: Any) -> Any:
-    return getattr(value, "value", value)  # an Enum's
-
-
-def _default(f: Field) -> Any:
-    return _plain(f.default if f.default_factory is MISSING else f.default_factory())

@@ -12,7 +12,7 @@ from trl.experimental.ppo import PPOConfig
 from rlhf_dialog.changes import HARMLESS, fingerprint
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.refresh import Refresher
-from rlhf_dialog.ppo.config import ACTED_UPON
+from rlhf_dialog.ppo.inherited import ACTED_UPON
 
 if TYPE_CHECKING:
     from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer

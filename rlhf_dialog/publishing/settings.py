@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from rlhf_dialog.errors import UserError
-from rlhf_dialog.settings import _help
+from rlhf_dialog.settings.fields import explained
 
 PARTS = ("generator", "discriminator", "judge", "data", "metrics")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,90}")
@@ -16,10 +16,10 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,90}")
 class PushSettings:
     """A push of a finished run; every field is a flag of `recipes/push_to_hub.py`."""
 
-    run: str | None = _help(
+    run: str | None = explained(
         None, "Folder of a finished run (seqgan_ppo.py, warm_start.py, train_discriminator.py)."
     )
-    name: str | None = _help(
+    name: str | None = explained(
         None,
         "NAME or OWNER/NAME of the repositories; the generator's is NAME, the others' NAME-PART. "
         "Default: the character and the architecture, and the owner of the token.",
@@ -28,17 +28,19 @@ class PushSettings:
         default_factory=lambda: ["generator", "discriminator", "judge"],
         metadata={"help": f"What to push, any of: {', '.join(PARTS)}."},
     )
-    private: bool = _help(True, "Only you see the repositories; --no_private publishes them.")
-    exist_ok: bool = _help(False, "Write into repositories that exist and were not made by this.")
-    dry_run: bool = _help(False, "List the repositories and files, and upload nothing.")
-    collection: str | None = _help(None, "Title of a collection that gathers the repositories.")
-    merge: bool = _help(False, "Merge the generator's adapters into its base model first.")
-    base_model: str | None = _help(
+    private: bool = explained(True, "Only you see the repositories; --no_private publishes them.")
+    exist_ok: bool = explained(
+        False, "Write into repositories that exist and were not made by this."
+    )
+    dry_run: bool = explained(False, "List the repositories and files, and upload nothing.")
+    collection: str | None = explained(None, "Title of a collection that gathers the repositories.")
+    merge: bool = explained(False, "Merge the generator's adapters into its base model first.")
+    base_model: str | None = explained(
         None, "Hub id of the model the generator began as, where the run names a local folder."
     )
-    language: str = _help("en", "Language of the replies, ISO 639-1 code.")
-    license: str | None = _help(None, "Licence id of the weights, such as apache-2.0.")
-    data_license: str | None = _help(None, "Licence id of the dialogues, such as cc0-1.0.")
+    language: str = explained("en", "Language of the replies, ISO 639-1 code.")
+    license: str | None = explained(None, "Licence id of the weights, such as apache-2.0.")
+    data_license: str | None = explained(None, "Licence id of the dialogues, such as cc0-1.0.")
 
     def __post_init__(self) -> None:
         for part in self.parts:

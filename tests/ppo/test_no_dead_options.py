@@ -11,7 +11,8 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, tra
 from trl.experimental.ppo import PPOConfig
 
 from rlhf_dialog.errors import UserError
-from rlhf_dialog.ppo.config import ACTED_UPON, FOLLOWS, SeqGANPPOConfig
+from rlhf_dialog.ppo.config import SeqGANPPOConfig
+from rlhf_dialog.ppo.inherited import ACTED_UPON, FOLLOWS
 from tests.ppo.trainers import weights
 
 FIELDS = {f.name: f for f in dataclasses.fields(SeqGANPPOConfig)}
