@@ -37,6 +37,7 @@ from rlhf_dialog.discriminators.refresh import Refresher
 from rlhf_dialog.discriminators.rewards import as_reward
 from rlhf_dialog.generators.loading import Generator, fresh_generator
 from rlhf_dialog.generators.prompts import encode_batch
+from rlhf_dialog.generators.sampling import Responses
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
 from rlhf_dialog.settings import DiscriminatorSettings
@@ -51,7 +52,7 @@ SCRIPT = Path(__file__).parents[1] / "data" / "tidy_tide.jsonl"
 class FixedReplies(SeqGANPPOTrainer):
     """A trainer whose replies do not follow from chance."""
 
-    def _respond(self, context_ids, context_mask, chunk=None):
+    def _respond(self, context_ids, context_mask, chunk=None, keep=False):
         super()._respond(context_ids, context_mask, chunk)
         end, size = self.stop_token_id, self.generator.model.config.vocab_size
         rows = []
@@ -61,7 +62,7 @@ class FixedReplies(SeqGANPPOTrainer):
             row = [rng.randrange(5, size) for _ in range(length - 1)] + [end] * (RESPONSE + 1)
             rows.append((row[:RESPONSE], [True] * length + [False] * (RESPONSE - length)))
         ids, mask = (torch.tensor(x, device=context_ids.device) for x in zip(*rows, strict=True))
-        return ids, mask
+        return Responses(ids, mask)
 
 
 def build(family: str, folder: Path, examples: list, options: argparse.Namespace, **values):

@@ -100,10 +100,10 @@ def main() -> None:
         }
         save_judge(judge, held_out["judge"], run / "judge")
         keep_pretrained(run, discriminator, pools, held_out)
+        print_held_out("discriminator", held_out["discriminator"], held_out["shortcuts"])
+        print_held_out("judge", held_out["judge"])
     else:
         pools, held_out = kept_pretrained(run, people["discriminator"])
-    print_held_out("discriminator", held_out["discriminator"], held_out["shortcuts"])
-    print_held_out("judge", held_out["judge"])
 
     # Reinforcement learning.
     trainer = SeqGANPPOTrainer(

@@ -32,10 +32,11 @@ class Command(NamedTuple):
     trains: bool = False  # launched by Accelerate
 
 
-_ALL = {
+COMMANDS = {
     "seqgan-ppo": Command("seqgan_ppo.py", "the main job, from a script to a tuned model", True),
     "warm-start": Command("warm_start.py", "the supervised stage on its own", True),
     "train-discriminator": Command("train_discriminator.py", "the reward model on its own", True),
+    "train-style": Command("train_style.py", "a discriminator of one style of several", True),
     "evaluate-reward": Command("evaluate_reward.py", "a reward model on labelled replies"),
     "evaluate-dialog": Command("evaluate_dialog.py", "a generator before and after tuning"),
     "chat": Command("chat.py", "talk to a generator"),
@@ -44,7 +45,6 @@ _ALL = {
     "report": Command("report.py", "the report of one or more runs"),
     "data inspect": Command("inspect_data.py", "what is in a file of dialogues, and what is wrong"),
 }
-COMMANDS = {name: command for name, command in _ALL.items() if (RECIPES / command.recipe).is_file()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

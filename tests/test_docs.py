@@ -16,11 +16,16 @@ from rlhf_dialog import cli, parsing
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.publishing import PushSettings
 from rlhf_dialog.settings import (
+    ChatSettings,
+    DecodingSettings,
     DialogueSettings,
     DiscriminatorSettings,
     EvaluationSettings,
+    GenerationFileSettings,
     GeneratorSettings,
     RewardEvaluationSettings,
+    SpeakerSettings,
+    StyleSettings,
 )
 from tests.conftest import SENTENCES
 
@@ -43,8 +48,14 @@ SETTINGS = {
     "evaluate_dialog.py": RUN,
     "evaluate_reward.py": (RewardEvaluationSettings,),
     "push_to_hub.py": (PushSettings,),
+    "chat.py": (ChatSettings, SpeakerSettings, DecodingSettings),
+    "generate.py": (GenerationFileSettings, SpeakerSettings, DecodingSettings),
+    "train_style.py": (StyleSettings, DiscriminatorSettings),
 }
-MORE_FLAGS = {"evaluate_dialog.py": {"before"}}
+MORE_FLAGS = {
+    "evaluate_dialog.py": {"before", "generators", "run"},
+    "warm_start.py": {"resume"},
+}
 
 
 def blocks(page, language):
@@ -86,8 +97,6 @@ def test_commands_and_their_flags_exist(page):
         if scripts:
             recipe, flags = scripts[0], words[words.index(scripts[0]) + 1 :]
             assert (ROOT / recipe).is_file(), words
-        elif words[0] == "rlhf-dialog" and words[1] in ("chat", "generate", "report"):
-            continue  # their own pages' tests run them
         elif words[0] == "rlhf-dialog":
             name, rest = cli._command(words[1:])
             cli.command_line(name, rest)  # refuses an accelerate configuration that is not there

@@ -182,16 +182,18 @@ class AdaptiveKLController:
 
     def __init__(self, coefficient: float, target: float | None, horizon: int) -> None:
         self.coefficient, self.target, self.horizon = coefficient, target, horizon
+        self.last_kl = 0.0
 
     def update(self, kl: float, episodes: int) -> None:
         """`kl` in nats per reply, measured on `episodes` replies."""
+        self.last_kl = kl
         if self.target is not None:
             error = min(0.2, max(-0.2, kl / self.target - 1))
             # Ziegler's factor, kept above zero where an update is longer than the horizon.
             self.coefficient *= max(0.1, 1 + error * episodes / self.horizon)
 
     def state_dict(self) -> dict[str, float]:
-        return {"coefficient": self.coefficient}
+        return {"coefficient": self.coefficient, "last_kl": self.last_kl}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        self.coefficient = state["coefficient"]
+        self.coefficient, self.last_kl = state["coefficient"], state["last_kl"]

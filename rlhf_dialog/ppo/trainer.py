@@ -227,9 +227,11 @@ class SeqGANPPOTrainer(PPOTrainer):
         context_ids, context_mask = batch["input_ids"], batch["attention_mask"].bool()
         args, update = self.args, self.state.global_step
         share = linear_schedule(args.demonstration_share, 0.0, update, self.state.max_steps)
-        # In bf16 what was drawn is scored anew, as training does it (defect 17); a sharded critic
-        # is whole during generation alone.
-        keep = not (share or args.bf16 or zero.is_sharded(self.accelerator))
+        # What was known as tokens were drawn is not used while policy and reference are the same:
+        # the KL is then exactly 0, and whitening would make noise of full size of its rounding. Nor
+        # in bf16, where it differs from training (defect 17), nor of a critic in shards.
+        moved = self.kl_controller.last_kl != 0
+        keep = moved and not (share or args.bf16 or zero.is_sharded(self.accelerator))
         drawn = self._respond(context_ids, context_mask, keep=keep)
         reply_ids, reply_mask, demonstrations = demonstrate(
             args, self.generator, batch, drawn.ids, drawn.mask, share, self.stop_token_id

@@ -1,7 +1,6 @@
 """Which runs are pooled, and what is read of their folders."""
 
 import json
-import os
 
 import pytest
 
@@ -91,9 +90,8 @@ def test_reading_a_run(tmp_path):
 def test_the_newest_generator_of_a_run(tmp_path):
     with pytest.raises(UserError, match="no generator is saved yet"):
         newest_generator(tmp_path)
-    for place, name in enumerate(("best", "checkpoints/step-000010", "generator")):
+    for name in ("best", "generator"):
         folder = tmp_path / name
-        folder.mkdir(parents=True)
+        folder.mkdir()
         (folder / "config.json").write_text("{}")
-        os.utime(folder / "config.json", (place, place))
         assert newest_generator(tmp_path) == folder

@@ -50,6 +50,10 @@ def test_what_is_kept_of_the_drawing_equals_a_pass_over_the_rollout(build, monke
         trainer, _ = build(critic=critic)
         torch.nn.init.normal_(trainer.policy.value_head.weight, std=0.3)
         sizes = sizes_seen(trainer)
+        rollout_of(trainer)  # policy and reference are the same: both are scored by one pass
+        assert max(columns for _, columns in sizes[1:]) > 1
+        trainer.kl_controller.last_kl = 0.1
+        sizes.clear()
         rollout = rollout_of(trainer)
         mask = rollout.reply_mask
         assert max(columns for _, columns in sizes[1:]) == 1  # prompts once, then token by token
@@ -60,6 +64,7 @@ def test_what_is_kept_of_the_drawing_equals_a_pass_over_the_rollout(build, monke
         assert torch.allclose(rollout.values, output.values, atol=1e-5)
         assert output.values.std() > 1e-3
     trainer, _ = build(bf16=True)
+    trainer.kl_controller.last_kl = 0.1
     sizes = sizes_seen(trainer)
     rollout_of(trainer)
     assert max(columns for _, columns in sizes[1:]) > 1

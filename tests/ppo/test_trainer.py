@@ -93,16 +93,15 @@ def test_a_rollout_fits_together(build, family):
         reply = rollout.reply_ids[row][rollout.reply_mask[row]].tolist()
         assert generator.decode(reply) == rollout.replies[row]
         assert len(reply) == 6 or reply[-1] == generator.tokenizer.eos_token_id
-    assert torch.allclose(rollout.logprobs, rollout.ref_logprobs, atol=1e-5)
+    assert torch.equal(rollout.logprobs, rollout.ref_logprobs)
     scores = trainer.score(rollout)
     rewards, metrics = trainer.compute_rewards(rollout, scores)
     last = rollout.reply_mask.sum(1) - 1
     at_the_end = rewards[torch.arange(20), last]
-    # before the first step there is no KL, but for rounding
-    assert torch.allclose(rewards.sum(1), at_the_end, atol=1e-5)
+    assert torch.equal(rewards.sum(1), at_the_end)  # before the first step there is no KL
     assert at_the_end.unique().numel() > 10
     order = scores.argsort()
-    assert at_the_end[order].diff().min() > -1e-5  # each reply has its own score
+    assert at_the_end[order].diff().min() >= 0  # each reply has its own score
     assert metrics["objective/rlhf_reward"] == pytest.approx(at_the_end.mean().item(), abs=1e-6)
 
 
@@ -362,6 +361,6 @@ def test_a_reward_may_be_a_list_of_numbers(build):
 
 
 def test_too_few_contexts_are_refused(build, examples):
-    with pytest.raises(UserError, match=r"needs 16 contexts, but .* holds 15"):
+    with pytest.raises(UserError, match=r"needs 16 contexts on 1 process.*, but .* holds 15"):
         build(trainer={"train_examples": examples[:15]})
     build(trainer={"train_examples": examples[:16]})[0].train()

@@ -59,7 +59,7 @@ def test_a_stopped_recipe_goes_on_by_the_command_it_prints(stopped, tmp_path):
     again = start(*given)
     out, err = again.communicate(timeout=400)
     assert again.returncode == 0, err
-    assert "held-out AUC" not in out  # none of what came before PPO was done again
+    assert "held-out AUC beside" not in out  # none of what came before PPO was done again
     assert [path.stat().st_mtime_ns for path in made] == before
     assert (folder / "config.yaml").read_bytes() == config
     assert (folder / "report.json").is_file()
