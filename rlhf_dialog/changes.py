@@ -21,7 +21,12 @@ _HARMLESS = (
 )
 HARMLESS = frozenset(_HARMLESS.split())
 # What a checkpoint holds cannot be taken up under another value of these.
-FIXED = frozenset({"optim", "optim_args", "critic", "sharding"})
+FIXED = frozenset({"optim", "optim_args", "critic", "sharding", "adapters"})
+# Of a trainer, besides its configuration; see `rlhf_dialog.ppo.identity`.
+OF_A_TRAINER = (
+    "world_size sharding context_length refresh_every generator_weights adapters train_examples "
+    "supervised_examples eval_examples discriminator_pools"
+)
 ABSENT = "not set"
 _RECIPES = {
     f.name
@@ -53,7 +58,7 @@ def accepted_changes(
     Raises:
         UserError: a change that was not accepted, or that cannot be; a name that nothing has.
     """
-    names = {*known, *before, *now, *_RECIPES}
+    names = {*known, *before, *now, *_RECIPES, *OF_A_TRAINER.split()}
     for name in accepted:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)

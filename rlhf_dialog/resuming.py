@@ -20,7 +20,7 @@ from rlhf_dialog.parsing import RunSettings
 from rlhf_dialog.ppo.checkpoint_folders import flush, write_json
 from rlhf_dialog.ppo.checkpoints import choose
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
-from rlhf_dialog.runs import write_config, write_jsonl
+from rlhf_dialog.runs import write_jsonl
 
 WARM_START, JUDGE = "warm_start", "judge"
 PRETRAINED = "discriminator_before"  # PPO; at the end of the run `discriminator/` is beside it
@@ -31,8 +31,8 @@ def run_to_resume(ppo: SeqGANPPOConfig, config: Mapping[str, Any]) -> Path | Non
     """The folder of the run to go on with, as `resume_from_checkpoint` says; None for a new run.
 
     Args:
-        config: every value now, as `all_values` gives them; with accepted changes they become the
-            run's own.
+        config: every value now, as `all_values` gives them. With accepted changes they become the
+            run's own when training goes on (`UpdateLog`), and not before.
 
     Raises:
         UserError: no run there, none of its checkpoints is complete, or its settings are others.
@@ -53,8 +53,7 @@ def run_to_resume(ppo: SeqGANPPOConfig, config: Mapping[str, Any]) -> Path | Non
             f"--output_dir {chosen.parent.parent}."
         )
     before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    if accepted_changes(before, config, ppo.accept_changes or (), config, str(path)):
-        write_config(run, dict(config))
+    accepted_changes(before, config, ppo.accept_changes or (), config, str(path))
     return run
 
 

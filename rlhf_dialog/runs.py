@@ -123,7 +123,9 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     if is_main_process():
         values = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         stack = "".join(f"# {name} {version}\n" for name, version in versions().items())
-        (folder / "config.yaml").write_text(stack + values, encoding="utf-8")
+        written = folder / ".config.yaml.tmp"
+        written.write_text(stack + values, encoding="utf-8")
+        written.replace(folder / "config.yaml")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
@@ -155,7 +157,8 @@ class UpdateLog(TrainerCallback):
     anew from the checkpoint when a run goes on, so that they are those of a run without a stop.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any] | None = None) -> None:
+        self.folder, self.config = folder, config
         self.path = folder / "metrics.jsonl"
         self.evaluations = folder / "evaluations.jsonl"
         self.history: list[dict[str, Any]] = []
@@ -171,6 +174,8 @@ class UpdateLog(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if not state.is_world_process_zero or not state.global_step:
             return
+        if self.config is not None:  # its changes have been accepted
+            write_config(self.folder, self.config)
         rows = [self._row(logs["step"], logs) for logs in state.log_history]
         self.history = [row for row in rows if "objective/scores" in row]
         write_jsonl(self.path, self.history)

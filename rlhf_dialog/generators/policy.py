@@ -258,7 +258,9 @@ def _model_inputs(
     packed = {name: ids.gather(1, order) for name, ids in given.items()}
     # Any token will do behind the end; models warn of a pad token without a mask.
     inputs = {name: torch.where(real, ids, ids[:, :1]) for name, ids in packed.items()}
-    return inputs | {"use_cache": False}, (rows, before - 1 - width)
+    # Counted from 0, as `generate` does; RoBERTa's kin would begin behind their pad token.
+    positions = torch.arange(width, device=order.device).expand(len(order), -1)
+    return inputs | {"position_ids": positions, "use_cache": False}, (rows, before - 1 - width)
 
 
 def hidden_size(lm: PreTrainedModel) -> int:
@@ -275,8 +277,8 @@ def disable_dropout(module: nn.Module) -> None:
     for child in module.modules():
         if isinstance(child, nn.Dropout):
             child.p = 0.0
-        for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
-            if isinstance(getattr(child, name, None), float):
+        for name, value in list(vars(child).items()):
+            if "drop" in name and isinstance(value, float):
                 setattr(child, name, 0.0)
 
 

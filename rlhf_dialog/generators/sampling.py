@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, PreTrainedModel
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
@@ -102,8 +103,7 @@ class _Loop:
         **inputs: Any,
     ) -> torch.Tensor:
         """Ids (B, given + T): what was given and what follows, padded behind a first EOS."""
-        if not isinstance(inputs.get("past_key_values"), DynamicCache | EncoderDecoderCache):
-            # A state-space model, say: its cache has no rows to leave out.
+        if not _rows_can_leave(inputs.get("past_key_values")):
             given = (input_ids, logits_processor, stopping_criteria, generation_config)
             return lm._sample(*given, **inputs)
         eos, pad = generation_config.eos_token_id, generation_config.pad_token_id
@@ -148,6 +148,15 @@ class _Loop:
         for kept, values in ((self.logprobs, logprobs), (self.hidden, last)):
             whole = values.new_zeros(everyone, *values.shape[1:])
             kept.append(whole.index_copy_(0, rows, values))
+
+
+def _rows_can_leave(cache: Any) -> bool:
+    """Whether a cache can forget some of its rows: not that of a state-space model or a hybrid."""
+    if isinstance(cache, EncoderDecoderCache):
+        cache = cache.self_attention_cache
+    return isinstance(cache, DynamicCache) and not any(
+        isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers
+    )
 
 
 def _selected(inputs: dict[str, Any], rows: torch.Tensor) -> dict[str, Any]:

@@ -85,6 +85,15 @@ def flaw(checkpoint: Path) -> str | None:
     return None
 
 
+def set_newer_aside(checkpoint: Path) -> None:
+    """Damaged checkpoints after the one that is gone on from: they lose the name, not the bytes."""
+    for newer in checkpoints_in(checkpoint.parent.parent):
+        if update_of(newer) > update_of(checkpoint):
+            place = newer.with_name(f"damaged-{newer.name}")
+            shutil.rmtree(place, ignore_errors=True)
+            os.rename(newer, place)
+
+
 def remove_oldest(run: Path, limit: int | None) -> None:
     """Leaves the newest `limit` checkpoints; none is ever half removed under its own name."""
     if limit is not None:

@@ -195,10 +195,12 @@ def begin_or_resume(trainer: SeqGANPPOTrainer, which: bool | str | Path | None) 
     if saved["versions"] != versions():
         _note(f"{checkpoint}: was written by other versions of the stack, see {VALUES}")
     _load(trainer, checkpoint, changed)
-    if main:
-        folders.sweep(checkpoint.parent)
-        cut_back(run / SAMPLES, trainer.state.global_step)
     in_run = checkpoint.resolve().parent == (run / folders.CHECKPOINTS).resolve()
+    if main:
+        folders.sweep(run / folders.CHECKPOINTS)
+        cut_back(run / SAMPLES, trainer.state.global_step)
+    if main and in_run:
+        folders.set_newer_aside(checkpoint)
     trainer.last_checkpoint = checkpoint if in_run else None
 
 
@@ -216,9 +218,10 @@ def choose(run: Path, wanted: bool | str | Path) -> Path:
                 "the newest that is complete."
             )
         newer = [f for f in found if folders.update_of(f) > folders.update_of(checkpoint)]
-        if newer and folders.flaw(newer[-1]) is None:
+        whole = next((f for f in reversed(newer) if folders.flaw(f) is None), None)
+        if whole is not None:
             raise UserError(
-                f"resume_from_checkpoint {checkpoint}: {newer[-1]} is newer, and a run that went "
+                f"resume_from_checkpoint {checkpoint}: {whole} is newer, and a run that went "
                 "back would write over what led to it; remove what is newer first, or give "
                 "another output_dir."
             )
@@ -287,8 +290,9 @@ def _load_trainer_state(trainer: SeqGANPPOTrainer, checkpoint: Path, changed: se
     kept = {*_RANKS, "max_steps", "num_train_epochs", "logging_steps", "eval_steps", "save_steps"}
     for name in saved.keys() - kept:
         setattr(now, name, saved[name])
-    if now.best_model_checkpoint is not None:  # the run's folder may have been moved
-        now.best_model_checkpoint = str(Path(str(trainer.args.output_dir)) / BEST)
+    own_best = Path(str(trainer.args.output_dir)) / BEST
+    if now.best_model_checkpoint is not None and own_best.is_dir():  # the run may have been moved
+        now.best_model_checkpoint = str(own_best)
     for name, states in exported.items():
         mine = [part for part in _exporting(trainer) if type(part).__name__ == name]
         for part, state in zip(mine, states if isinstance(states, list) else [states], strict=True):
@@ -297,7 +301,8 @@ def _load_trainer_state(trainer: SeqGANPPOTrainer, checkpoint: Path, changed: se
             for key, value in state["attributes"].items():
                 setattr(part, key, value)
     ended = exported["TrainerControl"]["args"]["should_training_stop"]
-    trainer.control.should_training_stop = ended and not changed & set(_OPTIMIZER.split())
+    longer = changed & {*_OPTIMIZER.split(), *_BATCHES.split()}
+    trainer.control.should_training_stop = ended and not longer
 
 
 # ---------------------------------------------------------------- policy and random generators

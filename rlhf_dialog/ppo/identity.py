@@ -31,6 +31,7 @@ def run_values(trainer: SeqGANPPOTrainer) -> dict[str, Any]:
         "context_length": trainer.context_length,
         "refresh_every": trainer.refresh_every,
         "generator_weights": trainer.began_from,
+        "adapters": _adapters(trainer),
         "train_examples": _examples(trainer.train_dataset),
         "supervised_examples": _examples(trainer.anchor.examples),
         "eval_examples": _examples(trainer.eval_examples),
@@ -47,11 +48,30 @@ def run_values(trainer: SeqGANPPOTrainer) -> dict[str, Any]:
 
 
 def _examples(examples: Iterable[Example]) -> str:
-    return fingerprint([list(e.context), e.reply] for e in examples)
+    return fingerprint(
+        [
+            *(list(e.context), e.reply, e.weight),
+            *(getattr(e.context, "persona", ()), getattr(e.context, "summary", "")),
+        ]
+        for e in examples
+    )
+
+
+def _adapters(trainer: SeqGANPPOTrainer) -> str:
+    """The values of adapters, which their tensors do not tell."""
+    kinds = getattr(trainer.generator.model, "peft_config", {})
+    values = {
+        f"{adapter}.{name}": sorted(value) if isinstance(value, set) else value
+        for adapter, config in kinds.items()
+        for name, value in config.to_dict().items()
+        if name != "base_model_name_or_path"  # the base's weights are compared
+    }
+    return json.dumps(values, sort_keys=True, default=str) if values else "none"
 
 
 def _sharding(trainer: SeqGANPPOTrainer) -> str:
-    """Who cuts the state into pieces: another one cannot put them together."""
+    """Who cuts the state into how many pieces: others cannot put them together."""
     if not trainer.is_deepspeed_enabled:
         return "none"
-    return f"ZeRO-{trainer.accelerator.state.deepspeed_plugin.zero_stage}"
+    stage = trainer.accelerator.state.deepspeed_plugin.zero_stage
+    return f"ZeRO-{stage} of {trainer.accelerator.num_processes} processes"

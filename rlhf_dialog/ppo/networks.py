@@ -13,6 +13,7 @@ from accelerate.utils import patch_environment
 from torch import nn
 from transformers import PreTrainedModel
 
+from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.distributions import Sampling
 from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.generators.policy import Policy, disable_dropout, separate_trunk
@@ -43,6 +44,11 @@ def add_adapters(generator: Generator, peft_config, seed: int) -> PreTrainedMode
     """The generator's model with fresh adapters, which alone take gradients."""
     from peft import get_peft_model  # an optional dependency
 
+    if peft_config.is_prompt_learning and peft_config.peft_type.value != "PREFIX_TUNING":
+        raise UserError(
+            f"peft_config: {peft_config.peft_type.value} puts tokens before the prompt, which "
+            "rollouts and scores would place differently; use adapters such as LoRA."
+        )
     if peft_config.task_type is None:
         peft_config.task_type = "SEQ_2_SEQ_LM" if generator.is_encoder_decoder else "CAUSAL_LM"
     with torch.random.fork_rng():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +74,11 @@ def evaluate_and_keep(trainer: SeqGANPPOTrainer) -> None:
         )
     if trainer._determine_best_metric(metrics, trial=None) and args.save_strategy == "best":
         folder = Path(str(args.output_dir)) / BEST
-        trainer.save_model(str(folder))
+        written = folder.with_name(f".{BEST}.tmp")
+        trainer.save_model(str(written))
+        if trainer.is_world_process_zero():  # all of it at once, never half an old and a new one
+            shutil.rmtree(folder, ignore_errors=True)
+            written.rename(folder)
         trainer.state.best_model_checkpoint = str(folder)
         trainer.control = trainer.callback_handler.on_save(args, trainer.state, trainer.control)
 

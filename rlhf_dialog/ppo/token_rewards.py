@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
+from rlhf_dialog.devices import together
+from rlhf_dialog.errors import UserError
 from rlhf_dialog.ppo import objectives
+from rlhf_dialog.ppo.interruption import stopped
 from rlhf_dialog.ppo.rewards import ending_penalties
 from rlhf_dialog.ppo.rollouts import Rollout
 
@@ -44,7 +48,11 @@ def token_rewards(
     kl = objectives.kl_per_token(rollout.logprobs, rollout.ref_logprobs, mask, args.kl_estimator)
     kl[people] = 0  # nobody sampled these: they are no estimate of the KL
     penalty = trainer.kl_controller.coefficient * kl
-    rewards = trainer.spread_rewards(rollout, own, trainer._unwrapped) - penalty
+    try:  # prefixes are scored too
+        dense = together(partial(trainer.spread_rewards, rollout, own, trainer._unwrapped))
+    except UserError as error:
+        raise stopped(trainer, rollout, str(error), scores) from error
+    rewards = dense - penalty
     metrics = {
         "objective/scores": trainer._mean(scores[sampled]),
         "objective/kl": trainer._mean(kl[sampled].sum(1)),

@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import (
+    GenerationConfig,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    RobertaConfig,
+    RobertaForCausalLM,
+)
 
 from rlhf_dialog.generators import sampling
 from rlhf_dialog.generators.distributions import Sampling
@@ -43,6 +49,50 @@ def test_the_same_seed_gives_the_replies_of_generate(make_generator, family, how
     assert torch.equal(drawn.ids, wanted)
     lengths = drawn.mask.sum(1)
     assert family == "t5" or (lengths.min() < lengths.max())  # some left the batch early
+
+
+@torch.no_grad()
+def test_models_with_other_caches_and_other_first_positions():
+    """LFM2 keeps a convolution's state beside its cache; RoBERTa counts from behind its pad."""
+    torch.manual_seed(6)
+    lfm2 = Lfm2ForCausalLM(
+        Lfm2Config(
+            vocab_size=30,
+            hidden_size=32,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            layer_types=["conv", "full_attention"],
+            pad_token_id=0,
+            eos_token_id=1,
+        )
+    )
+    roberta = RobertaForCausalLM(
+        RobertaConfig(
+            vocab_size=30,
+            hidden_size=32,
+            intermediate_size=32,
+            is_decoder=True,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=40,
+            pad_token_id=0,
+            eos_token_id=1,
+            initializer_range=0.1,
+        )
+    )
+    ids = torch.tensor([[0, 0, 5, 6], [7, 8, 9, 10], [0, 11, 12, 13]] * 4)
+    for model in (lfm2.eval(), roberta.eval()):
+        model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, 1
+        how = Sampling()
+        drawn = draw(model, ids, ids != 0, max_tokens=20, sampling=how, keep=True)
+        assert drawn.mask.sum(1).min() < drawn.mask.sum(1).max()
+        if drawn.logprobs is not None:
+            scored = Policy(model, how)(ids, ids != 0, drawn.ids, drawn.mask)
+            assert torch.allclose(
+                drawn.logprobs[drawn.mask], scored.logprobs[drawn.mask], atol=1e-4
+            )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,19 +1,25 @@
 """Checkpoints are complete or absent; what cannot be gone on with is refused in one sentence."""
 
+import dataclasses
 import errno
 import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors import safe_open
 
+from rlhf_dialog.changes import accepted_changes
 from rlhf_dialog.console import run_recipe
+from rlhf_dialog.dialogues.schema import Context
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.ppo import checkpoint_folders as folders
+from rlhf_dialog.ppo import identity
 from tests.ppo.resumable import build_run, rows, train
 from tests.ppo.trainers import grade
 
@@ -159,6 +165,16 @@ def test_checkpoints_of_another_run_are_not_written_over(make, run):
         make().train(resume_from_checkpoint=run / STEP_2)
 
 
+def test_damaged_newer_checkpoints_hide_no_whole_one_and_cost_none(make, run):
+    train(make(max_steps=6, accept_changes=["max_steps"]), resume_from_checkpoint=True)
+    _truncate(run / "checkpoints/step-000006/policy.safetensors")
+    with pytest.raises(UserError, match=r"step-000004 is newer, and a run that went back"):
+        make(max_steps=6).train(resume_from_checkpoint=run / STEP_2)
+    plan = {"max_steps": 5, "save_total_limit": 1, "accept_changes": ["max_steps"]}
+    train(make(**plan), resume_from_checkpoint="latest")
+    assert names(run) == ["damaged-step-000006", "step-000005"]
+
+
 def test_a_run_may_branch_off_into_another_folder(make, run, tmp_path):
     branch = make("branch")
     train(branch, resume_from_checkpoint=run / STEP_2)
@@ -272,6 +288,41 @@ def test_other_data_and_other_weights_are_changes(make, run, examples, make_gene
     trainer = build_run(other, examples[:29], tmp_path / "run", **plan)
     with pytest.raises(UserError, match=r"generator_weights was \w+ and .*train_examples was 30"):
         trainer.train(resume_from_checkpoint=True)
+
+
+def test_the_people_behind_contexts_and_the_values_of_adapters_are_compared(examples):
+    def of(context):
+        return identity._examples([dataclasses.replace(examples[0], context=context)])
+
+    plain, first, second = (
+        of(Context(examples[0].context, *more)) for more in ((), (["i sail"],), (["i bake"],))
+    )
+    assert len({plain, first, second, of(Context(examples[0].context, (), "a trip"))}) == 4
+    configs = [LoraConfig(lora_alpha=alpha, target_modules=["b", "a"]) for alpha in (4, 64, 4)]
+    values = [
+        identity._adapters(
+            SimpleNamespace(generator=SimpleNamespace(model=SimpleNamespace(peft_config={"x": c})))
+        )
+        for c in configs
+    ]
+    assert values[0] == values[2] != values[1]
+
+
+def test_what_is_the_trainers_own_may_be_named_by_a_recipe():
+    """Its settings hold no number of processes, which the trainer compares later."""
+    assert accepted_changes({}, {}, ["world_size", "train_examples"], (), "config.yaml") == set()
+
+
+def test_a_prefix_without_a_score_stops_the_run_with_its_samples(make, tmp_path):
+    seen = []
+
+    def reward(contexts, replies):
+        seen.append(len(replies))
+        return torch.full((len(replies),), 1.0 if len(seen) % 2 else torch.nan)
+
+    with pytest.raises(UserError, match=r"update 1: .*stopped-000001.jsonl"):
+        make(reward=reward, reward_granularity="prefix").train()
+    assert (tmp_path / "run/stopped-000001.jsonl").read_text()
 
 
 def test_where_it_writes_and_what_it_shows_may_differ(make, run, tmp_path):
