@@ -59,8 +59,8 @@ def own_flags(arguments: list[str]) -> tuple[argparse.Namespace, list[str], Path
         raise UserError(f"--run {run}: is no run's folder; it has no config.yaml.")
     history = read_rows(run / "metrics.jsonl")
     known.before = known.before or str(run / "warm_start")
-    given = {part.split("=")[0] for part in rest}
-    if "--generator" not in given:
+    given = {part.split("=")[0].replace("-", "_") for part in rest}  # --output-dir is known too
+    if "__generator" not in given:
         rest += ["--generator", str(newest_generator(run))]
     updates = history[-1]["update"] if history else 0
     for name, folder in (
@@ -68,7 +68,7 @@ def own_flags(arguments: list[str]) -> tuple[argparse.Namespace, list[str], Path
         ("discriminator", newest_discriminator(run)),
         ("output_dir", run / "evaluations" / f"update-{updates:06}"),
     ):
-        if f"--{name}" not in given:
+        if f"__{name}" not in given:
             rest += [f"--{name}", str(folder)]
     if (run / SUPERVISED).is_dir() and not known.generators:
         known.generators = [f"{SUPERVISED}={run / SUPERVISED}"]
