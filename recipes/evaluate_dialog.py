@@ -7,10 +7,11 @@
         --generator runs/demo/generator --judge runs/demo/judge \\
         --discriminator runs/demo/discriminator --output_dir runs/evaluation
 
-`--run` takes everything from a run's folder, also while it trains: its configuration, warm start,
-judge, discriminator, and the newest generator it has saved. Without it, give the --dialogues and
-the --seed of the run, so that the test contexts are those that nobody has trained on. Judge and
-discriminator are read as they are. Prints tables, writes report.json, .md and .html.
+`--run` takes everything from a run's folder: its configuration, warm start, judge, discriminator,
+and the newest generator it has saved (while it trains: with save_strategy: best). Without it,
+give the --dialogues and the --seed of the run, so that the test contexts are those that nobody has
+trained on. Judge and discriminator are read as they are. Prints tables, writes report.json, .md and
+.html.
 """
 
 from __future__ import annotations
