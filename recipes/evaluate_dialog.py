@@ -7,10 +7,11 @@
         --generator runs/demo/generator --judge runs/demo/judge \\
         --discriminator runs/demo/discriminator --output_dir runs/evaluation
 
-`--run` takes everything from a run's folder, also while it trains: its configuration, warm start,
-judge, discriminator, and the newest generator it has saved. Without it, give the --dialogues and
-the --seed of the run, so that the test contexts are those that nobody has trained on. Judge and
-discriminator are read as they are. Prints tables, writes report.json, .md and .html.
+`--run` takes everything from a run's folder: its configuration, warm start, judge, discriminator,
+and the newest generator it has saved (while it trains: with save_strategy: best). Without it,
+give the --dialogues and the --seed of the run, so that the test contexts are those that nobody has
+trained on. Judge and discriminator are read as they are. Prints tables, writes report.json, .md and
+.html.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def own_flags(arguments: list[str]) -> tuple[argparse.Namespace, list[str], Path
         raise UserError(f"--run {run}: is no run's folder; it has no config.yaml.")
     history = read_rows(run / "metrics.jsonl")
     known.before = known.before or str(run / "warm_start")
-    given = {part.split("=")[0] for part in rest}
-    if "--generator" not in given:
+    given = {part.split("=")[0].replace("-", "_") for part in rest}  # --output-dir is known too
+    if "__generator" not in given:
         rest += ["--generator", str(newest_generator(run))]
     updates = history[-1]["update"] if history else 0
     for name, folder in (
@@ -68,7 +69,7 @@ def own_flags(arguments: list[str]) -> tuple[argparse.Namespace, list[str], Path
         ("discriminator", newest_discriminator(run)),
         ("output_dir", run / "evaluations" / f"update-{updates:06}"),
     ):
-        if f"--{name}" not in given:
+        if f"__{name}" not in given:
             rest += [f"--{name}", str(folder)]
     if (run / SUPERVISED).is_dir() and not known.generators:
         known.generators = [f"{SUPERVISED}={run / SUPERVISED}"]

@@ -6,7 +6,7 @@
 Every RUN's report.md and report.html are written again from its report.json, metrics.jsonl and
 samples.jsonl; nothing is measured. With more than one RUN, those that differ in their seed alone
 are pooled, and comparison.json, .md and .html go to --output_dir (default: `comparison` beside the
-first run).
+first run; a RUN that is such a folder is left out).
 """
 
 from __future__ import annotations
@@ -30,9 +30,13 @@ def main() -> None:
     options = parser.parse_args(sys.argv[1:])
     if not is_main_process():
         return
-    if options.output_dir and len(options.runs) == 1:
+    # A comparison lies beside its runs, where `runs/effect/*` finds it the next time.
+    folders = [f for f in options.runs if not (f / "comparison.json").is_file()]
+    if not folders:
+        raise UserError(f"{options.runs[0]}: holds a comparison and no run; give folders of runs.")
+    if options.output_dir and len(folders) == 1:
         raise UserError("--output_dir: is for comparing runs; one run's report goes to its folder.")
-    runs = [read_run(folder) for folder in options.runs]
+    runs = [read_run(folder) for folder in folders]
     groups = group_runs(runs)  # everything that can be wrong, before anything is written
     for run in runs:
         html = write_report(run.folder, run.report, run.history, run.samples)

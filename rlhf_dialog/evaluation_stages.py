@@ -17,7 +17,7 @@ from rlhf_dialog.evaluation.suite import Speaker, Suite
 from rlhf_dialog.generators.loading import Generator, load_generator
 from rlhf_dialog.generators.warm_start import warm_start
 from rlhf_dialog.parsing import RunSettings
-from rlhf_dialog.stages import Script, save_generator
+from rlhf_dialog.stages import Script, save_generator, without_held_out
 
 SUPERVISED = "supervised"  # the control's name, and its folder in the run's
 
@@ -26,23 +26,28 @@ def general_test(script: Script, settings: RunSettings) -> tuple[list[Example], 
     """Conversation that is not the character's, and a line that says what it is.
 
     A file given for it, or that of the warm start (which the generator has read), or else what the
-    rest of the cast says in the test's dialogues.
+    rest of the cast says in the test's dialogues. What a held-out split holds too
+    is left out of a file.
 
     Raises:
-        UserError: the file cannot be read, or holds no reply.
+        UserError: the file cannot be read, or holds no reply outside the held-out splits.
     """
     most = settings.evaluation.general_contexts
     if not most:
         return [], ""
-    given = settings.evaluation.general_dialogues
-    file = given or settings.generator.warm_start_dialogues
+    given, g = settings.evaluation.general_dialogues, settings.generator
+    file = given or g.warm_start_dialogues
     if file:
-        dialogues = read_dialogues(file)
+        form, columns = g.warm_start_dialogues_form, g.warm_start_dialogues_columns
+        read = read_dialogues(file) if given else read_dialogues(file, form, columns)
+        dialogues = without_held_out(script, read)
         examples = make_examples(dialogues, max_turns=settings.dialogues.max_turns)
         if not examples:
-            raise UserError(f"general_dialogues: {file} holds no reply to anybody; give another.")
-        read = "" if given else ", which the warm start has read"
-        source = f"{Path(file).name}{read}"
+            raise UserError(
+                f"general_dialogues: {file} holds no reply to anybody that discriminator, judge "
+                "and test do not hold too; give another."
+            )
+        source = Path(file).name + ("" if given else ", which the warm start has read")
     else:
         everybody, character = script.everybody("test"), settings.dialogues.character
         examples = [e for e in everybody if answers_somebody_else(e, character)]

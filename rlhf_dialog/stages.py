@@ -104,23 +104,28 @@ def general_examples(script: Script, settings: GeneratorSettings) -> list[Exampl
     """Further conversation for the warm start, read before anything expensive begins."""
     if not settings.warm_start_dialogues:
         return []
-    held_out = {
-        dialogue.turns
-        for split in ("discriminator", "judge", "test")
-        for dialogue in script.splits[split]
-    }
     read = read_dialogues(
         settings.warm_start_dialogues,
         settings.warm_start_dialogues_form,
         settings.warm_start_dialogues_columns,
     )
-    dialogues = [dialogue for dialogue in read if dialogue.turns not in held_out]
+    dialogues = without_held_out(script, read)
     if len(read) > len(dialogues):
         console.print(
             f"{escape(settings.warm_start_dialogues)}: {len(read) - len(dialogues)} left out, "
             "which discriminator, judge or test hold too"
         )
     return supervised_examples(dialogues, settings, max_turns=script.settings.max_turns)
+
+
+def without_held_out(script: Script, dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+    """The dialogues that neither discriminator nor judge nor test of the script hold too."""
+    held_out = {
+        dialogue.turns
+        for split in ("discriminator", "judge", "test")
+        for dialogue in script.splits[split]
+    }
+    return [dialogue for dialogue in dialogues if dialogue.turns not in held_out]
 
 
 def make_generator(

@@ -1,14 +1,16 @@
 """The stages that recipes share."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from rlhf_dialog.dialogues.schema import Dialogue, Turn
 from rlhf_dialog.errors import UserError
+from rlhf_dialog.evaluation_stages import general_test
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
-from rlhf_dialog.settings import DialogueSettings, GeneratorSettings
+from rlhf_dialog.settings import DialogueSettings, EvaluationSettings, GeneratorSettings
 from rlhf_dialog.stages import Script, general_examples, make_reward, save_generator
 from rlhf_dialog.stages import make_generator as make_generator_of
 
@@ -69,6 +71,29 @@ def test_general_conversation_teaches_nothing_of_the_test(tmp_path):
     script = Script(DialogueSettings(), {**splits, "test": [Dialogue("x", tuple(turns[0]))]})
     examples = general_examples(script, GeneratorSettings(warm_start_dialogues=str(path)))
     assert [example.reply for example in examples] == ["No."]
+    values = SimpleNamespace(
+        dialogues=script.settings,
+        generator=GeneratorSettings(warm_start_dialogues=str(path)),
+        evaluation=EvaluationSettings(),
+    )
+    kept, source = general_test(script, values)
+    assert [example.reply for example in kept] == ["No."]
+    assert source == "general.jsonl, which the warm start has read"
+
+
+def test_retention_reads_the_columns_that_the_warm_start_read(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("id,text,reply\n7,Tea?,Yes.\n8,Rain?,No.\n", encoding="utf-8")
+    script = Script(DialogueSettings(), {n: [] for n in ("discriminator", "judge", "test")})
+    generator = GeneratorSettings(
+        warm_start_dialogues=str(path), warm_start_dialogues_columns=["text", "reply"]
+    )
+    values = SimpleNamespace(
+        dialogues=script.settings, generator=generator, evaluation=EvaluationSettings()
+    )
+    read, _ = general_test(script, values)
+    assert [(*e.context, e.reply) for e in read] == [("Tea?", "Yes."), ("Rain?", "No.")]
+    assert read == general_examples(script, generator)
 
 
 def test_a_form_that_was_not_taught_is_refused(tmp_path, make_generator):

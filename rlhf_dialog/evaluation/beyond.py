@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from rlhf_dialog.dialogues.schema import Example
-from rlhf_dialog.evaluation.intervals import Ratio, difference, estimate, paired, percentiles
+from rlhf_dialog.evaluation.intervals import Ratio, estimate, paired, percentiles
 from rlhf_dialog.evaluation.measurement import Lengths, Measurement, Scorer
 from rlhf_dialog.evaluation.measures import Asked, statistics
 from rlhf_dialog.evaluation.metrics.conditional_perplexity.conditional_perplexity import (
@@ -25,6 +25,7 @@ from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.settings import EvaluationSettings
 
 BINS = 4
+FEWEST_REPLIES = 10  # of each speaker, for an interval within a bin
 TEMPERATURE_METRICS = ("judge_score", "distinct_2", "self_bleu", "reply_length")
 
 
@@ -154,7 +155,7 @@ def by_length(measured: Mapping[str, Measurement], weights: np.ndarray) -> dict 
                 }
                 for name, ratio in of.items()
             },
-            **(difference(of["before"], of["after"], weights) if _both_speak(of) else {}),
+            **(_change(of["before"], of["after"], weights) if _both_speak(of) else {}),
         }
         for (low, high), of in zip(bounds, inside, strict=True)
     ]
@@ -176,6 +177,27 @@ def _both_speak(of: Mapping[str, Ratio]) -> bool:
     return bool(of["before"].counts.sum() and of["after"].counts.sum())
 
 
+def _change(before: Ratio, after: Ratio, weights: np.ndarray) -> dict:
+    """after − before within a bin; no interval where either has fewer than `FEWEST_REPLIES`."""
+    enough = min(before.counts.sum(), after.counts.sum()) >= FEWEST_REPLIES
+    return {
+        "difference": after.value - before.value,
+        "ci95": _interval(_gaps(before, after, weights)) if enough else None,
+    }
+
+
+def _gaps(before: Ratio, after: Ratio, weights: np.ndarray) -> np.ndarray:
+    """after − before in each resample, (R,); NaN where either has no reply, which is no score."""
+    spoken = (weights @ before.counts > 0) & (weights @ after.counts > 0)
+    return np.where(spoken, paired(before, after, weights), np.nan)
+
+
+def _interval(gaps: np.ndarray) -> list | None:
+    """`percentiles` of the resamples that hold replies of both; None where none does."""
+    told = gaps[~np.isnan(gaps)]
+    return percentiles(told) if len(told) else None
+
+
 def _matched(bins: Sequence[Mapping[str, Ratio]], weights: np.ndarray) -> dict:
     """Σ share before · (after − before) over the bins in which both have replies."""
     shared = [of for of in bins if _both_speak(of)]
@@ -184,5 +206,5 @@ def _matched(bins: Sequence[Mapping[str, Ratio]], weights: np.ndarray) -> dict:
     counts = np.array([of["before"].counts.sum() for of in shared])
     shares = counts / counts.sum()
     gaps = [of["after"].value - of["before"].value for of in shared]
-    resampled = [paired(of["before"], of["after"], weights) for of in shared]  # each (R,)
-    return {"difference": float(shares @ gaps), "ci95": percentiles(shares @ np.array(resampled))}
+    resampled = np.array([_gaps(of["before"], of["after"], weights) for of in shared])
+    return {"difference": float(shares @ gaps), "ci95": _interval(shares @ resampled)}

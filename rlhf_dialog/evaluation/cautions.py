@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from .definitions import metric_info
-from .findings import interval, number, reading
+from .findings import SMOOTH, interval, number, reading, running_means
 
 # A change beyond these, as a ratio of after to before, is worth a warning.
 LEAST_LENGTH, MOST_LENGTH = 0.7, 1.3
 LEAST_DISTINCT, MOST_PERPLEXITY = 0.9, 1.15
 FEW_CONTEXTS = 50
 WEAK_JUDGE = 0.7  # held-out AUC
-SMOOTH = 5  # updates
 
 
 def warnings(report: dict[str, Any], history: Sequence[dict[str, Any]] = ()) -> list[str]:
@@ -171,8 +170,8 @@ def _past_the_peak(history: Sequence[dict[str, Any]]) -> str | None:
     rows = [row for row in history if "judge/score" in row and "objective/scores" in row]
     if len(rows) < 3 * SMOOTH:
         return None
-    judge = _running_means([row["judge/score"] for row in rows])
-    reward = _running_means([row["objective/scores"] for row in rows])
+    judge = running_means([row["judge/score"] for row in rows])
+    reward = running_means([row["objective/scores"] for row in rows])
     top = max(range(len(judge)), key=judge.__getitem__)
     rise, fall = judge[top] - judge[0], judge[top] - judge[-1]
     late = top > 2 * len(judge) / 3
@@ -183,12 +182,6 @@ def _past_the_peak(history: Sequence[dict[str, Any]]) -> str | None:
         f"({number(judge[top], '.2f')}) and fell to {number(judge[-1], '.2f')}, while the reward "
         "went on rising. Stop earlier, or tighten the KL."
     )
-
-
-def _running_means(values: list[float]) -> list[float]:
-    half = SMOOTH // 2
-    windows = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
-    return [sum(window) / len(window) for window in windows]
 
 
 def _discriminator(history: Sequence[dict[str, Any]]) -> str | None:

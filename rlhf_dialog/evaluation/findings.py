@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from .definitions import metric_info
 
+SMOOTH = 5  # updates of a running mean
+
 
 def number(value: float | None, spec: str, signed: bool = False) -> str:
     """A number as text with a true minus sign; an en dash for a missing or non-finite one."""
@@ -31,6 +33,13 @@ def reading(name: str, entry: dict[str, Any]) -> Literal["better", "worse", "mov
     if better == "none":
         return "moved"
     return "better" if (better == "up") == (bounds[0] > 0) else "worse"
+
+
+def running_means(values: list[float]) -> list[float]:
+    """Means over `SMOOTH` updates around each one, over fewer at both ends."""
+    half = SMOOTH // 2
+    windows = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+    return [sum(window) / len(window) for window in windows]
 
 
 def verdict(report: dict[str, Any]) -> str:

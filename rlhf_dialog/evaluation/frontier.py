@@ -19,8 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .charts import BEFORE, MUTED, SERIES, STYLE, svg_for_page
-
-SMOOTH = 5  # updates of a running mean
+from .findings import running_means
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _track(axes: Axes, track: Track, colour: str) -> None:
     if track.points:
         x, y = (list(column) for column in zip(*track.points, strict=True))
         axes.plot(x, y, "o", color=colour, markersize=2.6, alpha=0.35, markeredgewidth=0)
-        axes.plot(_smooth(x), _smooth(y), color=colour, linewidth=1.5, alpha=0.85)
+        axes.plot(running_means(x), running_means(y), color=colour, linewidth=1.5, alpha=0.85)
     if track.end:
         _mark(axes, track.end, colour, marker="o")
 
@@ -136,12 +135,6 @@ def _bars(value: float, interval: tuple[float, float] | None) -> list[list[float
     if interval is None:
         return None
     return [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]]
-
-
-def _smooth(values: list[float]) -> list[float]:
-    half = SMOOTH // 2
-    windows = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
-    return [sum(window) / len(window) for window in windows]
 
 
 def draw_quality_diversity(

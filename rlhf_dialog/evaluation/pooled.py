@@ -20,21 +20,17 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
+from rlhf_dialog.changes import HARMLESS
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.evaluation.intervals import Z95
 from rlhf_dialog.evaluation.run_files import RunFiles
+from rlhf_dialog.hub_ids import is_hub_id
 
 # Of a configuration: what may differ between runs of one group.
-_FREE = {
-    "seed",
-    "output_dir",
-    "run_name",
-    "generator",
-    "judge",
-    "discriminator",
-    "before",
-    "generators",
-}
+_HUB = {"push_to_hub", "hub_model_id", "hub_private_repo"}
+_FREE = {"seed", "before", "generators", *_HUB, *HARMLESS}
+# Models by name. Folders are often one a seed (its own warm start), so their names tell nothing.
+_MODELS = ("generator", "judge", "discriminator")
 _FIRST = ("generator_type", "reward")  # in a group's label, when runs differ in them
 CONTROL_REWARDS = ("constant", "random", "shuffled")
 
@@ -130,10 +126,13 @@ def _telling(keys: list[str], configs: list[dict[str, Any]]) -> list[str]:
 
 
 def _described(report: dict[str, Any]) -> dict[str, Any]:
+    config = report.get("config", {})
+    folders = {name for name in _MODELS if config.get(name) and not is_hub_id(config[name])}
     return {
         "generator_type": report.get("generator_type", "?"),
         "character": report.get("character", "?"),
-        **report.get("config", {}),
+        **config,
+        **dict.fromkeys(folders, "a folder"),
     }
 
 

@@ -85,7 +85,7 @@ def print_comparison(console: Console, groups: Sequence[Group], html: Path) -> N
     for heading in ("runs", "judge", "difference (95 %)", "seeds ±", "contexts ±"):
         table.add_column(heading, justify="right")
     for row in _rows(report):
-        cell = row["cells"][0]
+        cell = row["judge"]
         table.add_row(
             Text(row["label"]),
             str(row["runs"]),
@@ -212,6 +212,7 @@ def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
             "label": group["label"],
             "control": group["control"],
             "runs": len(group["runs"]),
+            "judge": _cell(_JUDGE, group["metrics"].get(_JUDGE)),
             "cells": [_cell(name, group["metrics"].get(name)) for name, _ in _columns(report)],
         }
         for group in report["groups"]

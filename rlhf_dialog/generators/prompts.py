@@ -16,7 +16,6 @@ from rlhf_dialog.generators.input_forms import Prompt, render
 from rlhf_dialog.generators.loading import Generator
 
 _CHARACTERS = 32  # more than a token has on average, in any language
-IGNORED = -100  # label of a position that no loss sees
 
 
 def encode_context(generator: Generator, context: Sequence[str], max_tokens: int) -> list[int]:

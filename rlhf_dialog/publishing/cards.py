@@ -18,10 +18,11 @@ from rlhf_dialog.dialogues.schema import Dialogue
 from rlhf_dialog.evaluation.cautions import warnings
 from rlhf_dialog.evaluation.findings import interval, metric_info, number, verdict
 from rlhf_dialog.evaluation.pages import _markdown_escaped as md
+from rlhf_dialog.hub_ids import is_hub_id
 from rlhf_dialog.publishing import citations
 from rlhf_dialog.publishing.families import Family
 from rlhf_dialog.publishing.privacy import cleaned
-from rlhf_dialog.publishing.runs import FinishedRun, is_hub_id
+from rlhf_dialog.publishing.runs import FinishedRun
 from rlhf_dialog.publishing.settings import PushSettings
 
 EXAMPLE_TURNS = ["Where have you been all morning?"]

@@ -18,11 +18,12 @@ from rlhf_dialog.dialogues.readers import read_dialogues
 from rlhf_dialog.dialogues.schema import Dialogue
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.loading import load_generator
+from rlhf_dialog.hub_ids import is_hub_id
 from rlhf_dialog.publishing import spaces
 from rlhf_dialog.publishing.cards import Cards
 from rlhf_dialog.publishing.families import family_of, is_adapter
 from rlhf_dialog.publishing.privacy import cleaned, refuse_private
-from rlhf_dialog.publishing.runs import FinishedRun, is_hub_id
+from rlhf_dialog.publishing.runs import FinishedRun
 from rlhf_dialog.publishing.settings import PushSettings
 
 # What a folder of `save_pretrained` holds. Optimizer states, pickles and logs are none of it.

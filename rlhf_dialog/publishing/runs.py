@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub.utils import validate_repo_id
 
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.warm_start import MARKER
-
-_LOCAL = (".jsonl", ".json", ".txt", ".csv", ".tsv", ".safetensors")
+from rlhf_dialog.hub_ids import is_hub_id
 
 
 @dataclass
@@ -52,17 +50,6 @@ class FinishedRun:
         """Hub id of the dialogues; None where they were a file."""
         source = self.config.get("dialogues")
         return source if is_hub_id(source) else None
-
-
-def is_hub_id(source: str | None) -> bool:
-    """Whether a setting names something on the Hub; what exists here is a folder or file."""
-    if not source or Path(source).exists() or source.endswith(_LOCAL) or source[0] in "./~":
-        return False
-    try:
-        validate_repo_id(source)
-    except ValueError:
-        return False
-    return source.split("/")[0] not in ("runs", "data", "models", "checkpoints")
 
 
 def _origin(source: str | None) -> str | None:

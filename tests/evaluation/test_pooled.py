@@ -3,10 +3,17 @@
 import json
 
 import pytest
+from rich.console import Console
 
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.evaluation.pooled import group_runs, pooled_metrics
-from rlhf_dialog.evaluation.pooled_report import comparison, verdict, warnings
+from rlhf_dialog.evaluation.pooled_report import (
+    comparison,
+    print_comparison,
+    verdict,
+    warnings,
+    write_comparison,
+)
 from rlhf_dialog.evaluation.run_files import RunFiles, newest_generator, read_rows, read_run
 from tests.evaluation.reports import metric, plain_report, updates
 
@@ -43,6 +50,46 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_pooled(tmp_path):
     )
     (few, *_) = warnings(report, groups)
     assert few.startswith("Fewer than 3 seeds: causal, logit reward (2)")
+
+
+def test_other_models_are_other_groups_and_other_places_are_not(tmp_path):
+    """Where a run writes and shows itself, and a warm start of its own, come with the seed."""
+    names = ("microsoft/DialoGPT-small", "gpt2", tmp_path / "a", tmp_path / "b")
+    runs = [
+        run(
+            tmp_path / str(seed),
+            seed,
+            0.5,
+            generator=str(name),
+            hub_model_id=f"ann/{seed}",
+            report_to=[["wandb"], []][seed % 2],
+        )
+        for name, seeds in zip(names, ([0, 1], [0, 1], [0], [1]), strict=True)
+        for seed in seeds
+    ]
+    assert {g.label: len(g.runs) for g in group_runs(runs)} == {
+        "generator microsoft/DialoGPT-small": 2,
+        "generator gpt2": 2,
+        "generator a folder": 2,
+    }
+    for model in ("judge", "discriminator"):
+        runs = [run(tmp_path / str(seed), seed, 0.5) for seed in range(2)]
+        for of in runs:
+            of.report["config"][model] = f"bert-{of.report['seed']}"
+        assert len(group_runs(runs)) == 2
+
+
+def test_runs_without_a_headline_metric_are_compared_by_what_they_have(tmp_path, capsys):
+    runs = [run(tmp_path / str(seed), seed, 0.5) for seed in range(2)]
+    for of in runs:
+        of.report["metrics"] = {"distinct_1": metric(0.5, 0.4, [-0.2, 0.0])}
+    groups = group_runs(runs)
+    page = write_comparison(tmp_path / "comparison", groups)
+    assert "no judge score" in (table := page.with_suffix(".md").read_text(encoding="utf-8"))
+    assert "| all runs | – | – | – | – |" in table
+    assert "Distinct-1" in page.read_text(encoding="utf-8")
+    print_comparison(Console(), groups, page)
+    assert "no judge score" in capsys.readouterr().out
 
 
 def test_one_run_twice_is_refused(tmp_path):

@@ -219,7 +219,25 @@ def test_length_bins_by_hand():
     assert found["matched"]["difference"] == 0
     alike = {name: speaks([[short], [short]]) for name in measured}
     assert len(by_length(alike, bootstrap_weights(2, 10, seed=0))["bins"]) == 1
+    few = found["bins"][1]  # one long reply before, three after
+    assert few["difference"] == 0 and few["ci95"] is None
     assert by_length({"before": Measurement([["a"]], {})}, bootstrap_weights(1, 10, 0)) is None
+
+
+def test_a_resample_without_replies_in_a_bin_scores_nothing_there():
+    """One of 12 contexts has all the long replies before, another one all the short ones after."""
+
+    def speaks(long, score):
+        replies = [["a b c d" if context in long else "a"] * 12 for context in range(12)]
+        return Measurement(replies, {"judge": np.full((12, 12), score)})
+
+    measured = {"before": speaks({0}, -5.0), "after": speaks(range(11), -4.0)}
+    weights = bootstrap_weights(12, 400, seed=0)
+    assert (weights[:, 0] == 0).mean() > 0.2  # once a score of 0 each
+    found = by_length(measured, weights)
+    assert len(found["bins"]) == 2
+    for gap in (*found["bins"], found["matched"]):
+        assert gap["difference"] == pytest.approx(1) and gap["ci95"] == pytest.approx([1, 1])
 
 
 def test_the_monitor_names_what_metrics_jsonl_names():

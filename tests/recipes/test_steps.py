@@ -1,12 +1,14 @@
 """The steps of the main job as recipes of their own, one feeding the next."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+from tests.evaluation.reports import plain_report
 from tests.recipes.helpers import ROOT, launch, read_jsonl
 
 
@@ -103,6 +105,33 @@ def test_a_run_is_evaluated_by_its_folder_and_compared(steps, script, tmp_path):
     assert [of["seed"] for of in group["runs"]] == [0, 1]
     assert group["metrics"]["judge_score"]["between_seeds"] == 0
     assert "Over 2 seeds" in process.stdout
+
+
+def test_a_flag_wins_over_the_run_however_it_is_written(tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    own_flags = runpy.run_path(f"{ROOT}/recipes/evaluate_dialog.py")["own_flags"]
+    given = ["--output-dir", "mine", "--generator=gpt2", "--judge", "bert"]
+    _, rest, _ = own_flags(["--run", str(tmp_path), *given])
+    assert rest == [*given, "--discriminator", str(tmp_path / "discriminator_before")]
+
+
+def test_a_comparison_beside_its_runs_is_no_run(tmp_path, monkeypatch, capsys):
+    for seed in range(2):
+        (tmp_path / f"run-{seed}").mkdir()
+        report = json.dumps(plain_report() | {"seed": seed})
+        (tmp_path / f"run-{seed}/report.json").write_text(report)
+    for _ in range(2):  # the second time `*` finds the comparison too
+        folders = [str(folder) for folder in sorted(tmp_path.iterdir())]
+        monkeypatch.setattr(sys, "argv", ["report.py", *folders])
+        runpy.run_path(f"{ROOT}/recipes/report.py", run_name="__main__")
+        comparison = json.loads((tmp_path / "comparison/comparison.json").read_text())
+        assert [r["folder"] for r in comparison["groups"][0]["runs"]] == ["run-0", "run-1"]
+        (tmp_path / "comparison/comparison.html").unlink()
+    assert len(folders) == 3
+    monkeypatch.setattr(sys, "argv", ["report.py", str(tmp_path / "comparison")])
+    with pytest.raises(SystemExit):
+        runpy.run_path(f"{ROOT}/recipes/report.py", run_name="__main__")
+    assert "holds a comparison and no run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
