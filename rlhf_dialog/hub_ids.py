@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import validate_repo_id
 
-_LOCAL = (".jsonl", ".json", ".txt", ".csv", ".tsv", ".safetensors")
+_LOCAL = (".jsonl", ".json", ".txt", ".csv", ".tsv", ".safetensors", ".parquet", ".yaml", ".py")
 
 
 def is_hub_id(source: str | None) -> bool:

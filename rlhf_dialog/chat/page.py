@@ -144,8 +144,8 @@ class Page:
         with gr.Row():
             for name, (least, most, step) in SLIDERS.items():
                 value = getattr(self.decoding, name)
-                top = max(most, value)
-                chosen.append(gr.Slider(least, top, value, step=step, label=name, min_width=200))
+                ends = min(least, value), max(most, value)  # a value outside fails every Send
+                chosen.append(gr.Slider(*ends, value, step=step, label=name, min_width=200))
         return chosen
 
     def _loader(self, side: str, status: gr.Textbox) -> None:

@@ -24,7 +24,7 @@ HELP = """\
 def talk(chat: Chat, read: Callable[[str], str] = input) -> None:
     """Reads lines until /quit or the end of input, and prints a reply to each.
 
-    A mistake is told, and the conversation goes on.
+    A mistake is told, a reply can be stopped with Ctrl-C, and the conversation goes on.
     """
     console.print("[dim]Say something; /help lists the commands.[/dim]")
     while True:
@@ -42,6 +42,8 @@ def talk(chat: Chat, read: Callable[[str], str] = input) -> None:
                 console.print(f"[bold]bot>[/bold] {escape(chat.reply(line))}")
         except UserError as error:
             console.print(f"[red]{escape(str(error))}[/red]")
+        except KeyboardInterrupt:  # nothing of the exchange is remembered
+            console.print("\n[dim]stopped; the conversation is as it was before[/dim]")
 
 
 def _command(chat: Chat, name: str, rest: str) -> None:

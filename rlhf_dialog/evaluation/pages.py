@@ -18,11 +18,11 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["md"] = _markdown_escaped
+    environment.filters["md"] = markdown_escaped
     return environment
 
 
-def _markdown_escaped(text: str) -> str:
+def markdown_escaped(text: str) -> str:
     """Text for one table cell of Markdown: on one line, every active character escaped."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&$])", r"\\\1", " ".join(text.split()))
 

@@ -14,11 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import RemoteEntryNotFoundError
 from transformers import PreTrainedModel
 
 from rlhf_dialog.errors import UserError, cannot_load
 
 CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 BASE = "adapter_base.json"  # the base's fingerprint, beside PEFT's own files
 _SAMPLED = 64  # elements of each tensor that a fingerprint looks at
 
@@ -27,6 +30,35 @@ def is_adapter_folder(name_or_path: str) -> bool:
     """Whether a folder holds adapters, and no model of its own."""
     folder = Path(name_or_path)
     return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def adapters_of_hub(name: str, error: Exception) -> str | None:
+    """The folder of downloaded adapters, where a Hub id names adapters; None where it does not.
+
+    Args:
+        error: with which the id was refused as a model. Where the reason is that there is none in
+            the repository, adapters are looked for; else only in the cache, not over a network
+            that has just failed.
+
+    Raises:
+        UserError: the adapters are there and cannot be downloaded.
+    """
+    try:
+        known, model = (try_to_load_from_cache(name, file) for file in (CONFIG, "config.json"))
+    except ValueError:  # no Hub id
+        return None
+    no_model = isinstance(error.__cause__, RemoteEntryNotFoundError)
+    if Path(name).exists() or isinstance(model, str) or not (isinstance(known, str) or no_model):
+        return None
+    try:
+        found = Path(snapshot_download(name, allow_patterns=[CONFIG, BASE, WEIGHTS]))
+    except Exception as failure:  # the network went, no room on the disk, ...
+        raise cannot_load("generator", name, failure) from failure
+    if not (found / CONFIG).is_file():
+        return None
+    if not (found / WEIGHTS).is_file():  # adapters as a pickle, or half a cache
+        raise cannot_load("generator", name, FileNotFoundError(f"it has no {WEIGHTS}"))
+    return str(found)
 
 
 def has_adapters(model: PreTrainedModel) -> bool:

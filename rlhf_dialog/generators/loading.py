@@ -28,6 +28,7 @@ from rlhf_dialog.devices import own_device
 from rlhf_dialog.dialogues.control_tokens import control_tokens
 from rlhf_dialog.errors import UserError, cannot_load
 from rlhf_dialog.generators.adapters import (
+    adapters_of_hub,
     base_of,
     has_adapters,
     is_adapter_folder,
@@ -118,27 +119,33 @@ def rebuilt(model: PreTrainedModel) -> PreTrainedModel:
 def load_generator(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> Generator:
     """Loads a causal or an encoder-decoder language model by Hub id or folder.
 
-    Of a folder with adapters, the base model that it names, with the adapters in its weights.
+    Of adapters, on the Hub or in a folder, the base model that they name, with them in its weights.
 
     Raises:
         UserError: the model, its tokenizer or an adapter's base is not to be found, or is of
             another kind.
     """
     if is_adapter_folder(name_or_path):
-        base = load_generator(base_of(name_or_path), dtype=dtype)
-        return Generator(with_adapters(base.model, name_or_path), base.tokenizer)
+        return _load_adapters(name_or_path, dtype)
     try:
         config = AutoConfig.from_pretrained(name_or_path)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
         model = auto.from_pretrained(name_or_path, dtype=dtype)
     except Exception as error:  # a broken folder raises OSError, TypeError, SafetensorError, ...
+        if (adapters := adapters_of_hub(name_or_path, error)) is not None:
+            return _load_adapters(adapters, dtype)
         raise cannot_load("generator", name_or_path, error) from error
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) < rows // 2:  # transformers invents an empty one where the files are missing
         missing = ValueError(f"its tokenizer has {len(tokenizer)} tokens, the model {rows}")
         raise cannot_load("generator", name_or_path, missing)
     return _complete(model, tokenizer)
+
+
+def _load_adapters(folder: str, dtype: torch.dtype) -> Generator:
+    base = load_generator(base_of(folder), dtype=dtype)
+    return Generator(with_adapters(base.model, folder), base.tokenizer)
 
 
 def check_lengths(generator: Generator, context_length: int, response_length: int) -> None:

@@ -17,7 +17,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from rlhf_dialog.dialogues.schema import Dialogue
 from rlhf_dialog.evaluation.cautions import warnings
 from rlhf_dialog.evaluation.findings import interval, metric_info, number, verdict
-from rlhf_dialog.evaluation.pages import _markdown_escaped as md
+from rlhf_dialog.evaluation.pages import markdown_escaped as md
 from rlhf_dialog.hub_ids import is_hub_id
 from rlhf_dialog.publishing import citations
 from rlhf_dialog.publishing.families import Family
@@ -33,10 +33,11 @@ _TRAINING = {
     "num_ppo_epochs num_mini_batches learning_rate kl_coef kl_target gamma lam cliprange "
     "supervised_coef refresh_every warm_start_epochs warm_start_learning_rate context_length "
     "response_length seed",
-    "discriminator": "discriminator discriminator_epochs discriminator_learning_rate "
-    "discriminator_batch_size label_smoothing generated_share cast_share wrong_context_share "
-    "degenerate_share match_lengths discriminator_max_tokens seed",
+    "discriminator": "discriminator word_order_steps discriminator_epochs "
+    "discriminator_learning_rate discriminator_batch_size label_smoothing generated_share "
+    "cast_share wrong_context_share degenerate_share match_lengths discriminator_max_tokens seed",
 }
+_ENCODERS = {"bert": "BERT", "deberta-v2": "DeBERTa-v2"}
 _MADE = {
     "generator": "A supervised warm start on the whole cast's replies, then PPO (a subclass of "
     "TRL's `PPOTrainer`) towards the score of a discriminator that was refreshed on fresh samples, "
@@ -133,7 +134,7 @@ class Cards:
             ],
             score_text=self._score_text(part),
             procedure=_MADE[part],
-            citation=citations.discriminator_papers(),
+            citation=citations.discriminator_papers(self._model_type(part)),
             **self._texts(part),
         )
 
@@ -240,7 +241,14 @@ class Cards:
         return name if is_hub_id(name) else None
 
     def _no_encoder(self, part: str) -> str:
-        return "not stated: a local folder" if self.run.config.get(part) else "a fresh BERT"
+        if self.run.config.get(part):
+            return "not stated: a local folder"
+        kind = self._model_type(part)
+        return f"a fresh {_ENCODERS.get(kind, kind)}"
+
+    def _model_type(self, part: str) -> str:
+        config = json.loads((self.run.folder / part / "config.json").read_text(encoding="utf-8"))
+        return str(config.get("model_type", "encoder"))
 
     def _score_text(self, part: str) -> str:
         entry = (self.run.report or {}).get("metrics", {}).get(f"{part}_score")

@@ -43,6 +43,13 @@ BERT = """@inproceedings{devlin2019bert,
   booktitle = {Proceedings of NAACL},
   year      = {2019}
 }"""
+DEBERTA = """@inproceedings{he2021deberta,
+  title     = {{DeBERTa}: Decoding-enhanced {BERT} with Disentangled Attention},
+  author    = {He, Pengcheng and Liu, Xiaodong and Gao, Jianfeng and Chen, Weizhu},
+  booktitle = {Proceedings of ICLR},
+  note      = {arXiv:2006.03654},
+  year      = {2021}
+}"""
 DIALOGPT = """@inproceedings{zhang2020dialogpt,
   title     = {{DialoGPT}: Large-Scale Generative Pre-training for Conversational Response
                Generation},
@@ -67,5 +74,7 @@ def generator_papers(model_type: str) -> str:
     return "\n\n".join([SEQGAN, ADVERSARIAL_DIALOGUE, PPO, PREFERENCES, TRL, *family])
 
 
-def discriminator_papers() -> str:
-    return "\n\n".join([SEQGAN, ADVERSARIAL_DIALOGUE, BERT])
+def discriminator_papers(model_type: str) -> str:
+    """The method's papers, and the one of the encoder's family where it is known here."""
+    family = {"bert": [BERT], "deberta-v2": [DEBERTA]}.get(model_type, [])
+    return "\n\n".join([SEQGAN, ADVERSARIAL_DIALOGUE, *family])

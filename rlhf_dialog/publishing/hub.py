@@ -22,6 +22,9 @@ from rlhf_dialog.evaluation.pages import write_atomically
 from rlhf_dialog.publishing.plan import Repository
 
 RECORD = "published.json"
+# Noted once the Hub has said that there is none of that name. "asked for", of earlier versions,
+# was noted before anybody looked, so it makes nothing this run's own.
+FREE, UNCLEAR = "free, asked for", "asked for"
 ATTEMPTS = 4
 FIRST_WAIT = 1.0  # seconds; doubles from one attempt to the next
 T = TypeVar("T")
@@ -55,28 +58,32 @@ class Hub:
         Raises:
             UserError: it exists and is somebody else's work, or may not be created.
         """
-        key = self._key(repository)
-        known = key in self.begun
-        if not known:
-            self._note(key, "asked for")  # the answer may get lost
+        key = self._key(repository.kind, repository.id)
+        known = self._is_own(key)
+        exists = not known and self._exists(repository.id, repository.kind)
+        if exists and not exist_ok:
+            raise _exists(repository.id)
+        if not known and not exists:
+            self._note(key, FREE)  # the answer may get lost
         try:
             self._tried(
                 lambda: self.api.create_repo(
                     repository.id,
                     repo_type=repository.kind,
                     private=private,
-                    exist_ok=exist_ok or known,
+                    exist_ok=True,  # a lost answer's second attempt finds its own work
                     space_sdk="gradio" if repository.kind == "space" else None,
                 ),
                 repository.id,
             )
         except UserError as error:
-            refused = isinstance(error.__cause__, HfHubHTTPError)  # an answer, and it was no
-            if not known and refused:
+            cause = error.__cause__
+            refused = isinstance(cause, HfHubHTTPError) and not _may_pass(cause)  # it said no
+            if not known and refused and key in self.begun:
                 del self.begun[key]
                 self._save()
             raise
-        if known or exist_ok:
+        if known or exists:
             self._make_visible(repository, private=private, ours=known)
         self._note(key, "created")
 
@@ -96,9 +103,15 @@ class Hub:
         self._tried(partial(change, repo_type=repository.kind), repository.id)
 
     def refuse_existing(self, model: str) -> None:
-        """Raises UserError where there is a model of that id already."""
-        if self._tried(partial(self.api.repo_exists, model), model):
+        """Raises UserError where there is a model of that id that this run did not make."""
+        if not self._is_own(self._key("model", model)) and self._exists(model, "model"):
             raise _exists(model)
+
+    def _exists(self, repo: str, kind: str) -> bool:
+        return self._tried(partial(self.api.repo_exists, repo, repo_type=kind), repo)
+
+    def _is_own(self, key: str) -> bool:
+        return self.begun.get(key, UNCLEAR) != UNCLEAR
 
     def upload(self, repository: Repository) -> str:
         """Uploads what is missing or differs; returns the address of the repository."""
@@ -111,7 +124,7 @@ class Hub:
             ),
             repository.id,
         )
-        self._note(self._key(repository), "complete")
+        self._note(self._key(repository.kind, repository.id), "complete")
         kind = "" if repository.kind == "model" else f"{repository.kind}s/"
         return f"{self.api.endpoint}/{kind}{repository.id}"
 
@@ -133,8 +146,8 @@ class Hub:
             )
         return f"{self.api.endpoint}/collections/{collection.slug}"
 
-    def _key(self, repository: Repository) -> str:
-        return f"{self.api.endpoint} {repository.kind} {repository.id}"
+    def _key(self, kind: str, repo: str) -> str:
+        return f"{self.api.endpoint} {kind} {repo}"
 
     def _note(self, key: str, state: str) -> None:
         self.begun[key] = state

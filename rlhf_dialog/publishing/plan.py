@@ -39,6 +39,7 @@ MODEL_FILES = (
     "added_tokens.json",
     "special_tokens_map.json",
     "*.jinja",
+    "adapter_base.json",
     "warm_start.json",
     "judge.json",
 )

@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import get_token
 
 from rlhf_dialog.errors import UserError
+from rlhf_dialog.hub_ids import is_hub_id
 
 SECRET = re.compile(
     r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16})"
@@ -22,6 +23,22 @@ _PATH = re.compile(
     r"(?:(?<=^)|(?<=[\s\"'=(:,]))"
     r"(?:file://\S+|~/\S*|/(?:[\w.@%+-]+/)+[\w.@%+-]*|[A-Za-z]:\\[^\s\"']+)"
 )
+# A value that is a path and nothing else may have spaces in it.
+_WHOLE_PATH = re.compile(r"(?:~|/[^/\n]+|[A-Za-z]:)[/\\][^\n]+")
+# Settings that name a folder, a file or something on the Hub; where it lies is nobody's business.
+PATH_FIELDS = {
+    "dialogues",
+    "warm_start_dialogues",
+    "general_dialogues",
+    "generator",
+    "reverse_generator",
+    "discriminator",
+    "judge",
+    "reward_model",
+    "value_path",
+    "output_file",
+    "deepspeed",
+}
 _HOMES = re.compile(r"(/home/|/Users/|[A-Za-z]:\\+Users\\+)[\w.-]+")
 # Of transformers and peft, about the machine on which a folder was loaded or saved.
 DROPPED = {
@@ -43,15 +60,28 @@ _NO_SECRET = {"root", "user", "admin", "runner", "ubuntu", "jovyan"}
 def cleaned(value: Any) -> Any:
     """`value` (of JSON or YAML) without machine paths, tokens and fields that tell of a machine.
 
-    A path becomes its last part, a token the word [token].
+    A path becomes its last part, in the settings of `PATH_FIELDS` a relative one too; a token
+    becomes the word [token].
     """
     if isinstance(value, dict):
-        return {key: cleaned(inner) for key, inner in value.items() if key not in DROPPED}
+        return {
+            key: cleaned(_place_left_out(inner) if key in PATH_FIELDS else inner)
+            for key, inner in value.items()
+            if key not in DROPPED
+        }
     if isinstance(value, list):
         return [cleaned(inner) for inner in value]
     if isinstance(value, str):
+        if _WHOLE_PATH.fullmatch(value):
+            value = _last_part(value)
         return SECRET.sub("[token]", _PATH.sub(lambda match: _last_part(match[0]), value))
     return value
+
+
+def _place_left_out(value: Any) -> Any:
+    if not isinstance(value, str) or is_hub_id(value):
+        return value
+    return _last_part(value)
 
 
 def _last_part(path: str) -> str:

@@ -19,7 +19,7 @@ class FinishedRun:
     """What a recipe left behind.
 
     Attributes:
-        report: report.json, or None of a recipe that writes none.
+        report: report.json of a run with PPO, or None: a warm start's has other figures.
         held_out: figures of the discriminator and the judge, by part, where they were written.
     """
 
@@ -80,8 +80,10 @@ def read_run(folder: str | None) -> FinishedRun:
         raise UserError(f"--run {path}: holds no config.yaml; give the --output_dir of a recipe.")
     config = _mapping(path / "config.yaml")
     report = _json(path / "report.json")
+    if report is not None and "metrics" not in report:  # a warm start's own figures
+        report = None
     _refuse_half_finished(path, config, report)
-    held_out = {}
+    held_out = dict((report or {}).get("held_out", {}))
     if (judge := _json(path / "judge" / "judge.json")) is not None:
         held_out["judge"] = judge.get("held_out", {})
     if (figures := _json(path / "held_out.json")) is not None:

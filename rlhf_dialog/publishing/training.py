@@ -20,7 +20,8 @@ def push_after_training(ppo: SeqGANPPOConfig) -> PushSettings | None:
     Repositories are private unless `hub_private_repo` is false.
 
     Raises:
-        UserError: no token, no network, or repositories of these names exist.
+        UserError: no token, no network, or repositories of these names exist that an earlier
+            push of this run did not make.
     """
     if not ppo.push_to_hub:
         return None

@@ -130,6 +130,21 @@ def test_the_terminal(speaker, tmp_path):
     assert once[0] == once[1] and len(chat.history) == 4
 
 
+def test_a_reply_can_be_stopped(speaker, monkeypatch):
+    chat = Chat(speaker, FEW)
+    spoken(chat, "hello")
+    before, answers = list(chat.history), Speaker.answers
+
+    def slow(self, contexts, decoding):
+        if contexts[0][-1] == "a long story":
+            raise KeyboardInterrupt
+        return answers(self, contexts, decoding)
+
+    monkeypatch.setattr(Speaker, "answers", slow)
+    shown = spoken(chat, "a long story", "again")
+    assert "stopped" in shown and chat.history[:2] == before and chat.history[2] == "again"
+
+
 def test_ten_lines_of_the_readme(folders, monkeypatch, capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"A chatbot in ten lines.*?```python\n(.*?)```", text, re.DOTALL)

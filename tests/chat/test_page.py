@@ -12,7 +12,7 @@ from tests.chat.browser import CHROMIUM, Browser
 
 pytest.importorskip("gradio", reason="the page needs the extra `chat` (gradio)")
 
-from rlhf_dialog.chat.page import CHOICES, SLIDERS, Page, open_page
+from rlhf_dialog.chat.page import CHOICES, SLIDERS, Page, gr, open_page
 
 DECODING = DecodingSettings(response_length=8, candidates=3, rerank="discriminator", top_k=20)
 ELSEWHERE = ("http://127.0.0.1", "data:", "blob:", "about:")
@@ -51,6 +51,16 @@ def test_adjusting_decoding_changes_the_reply(two):
         for changed in (DECODING, replace(DECODING, seed=5), replace(DECODING, top_k=1))
     }
     assert len(replies) > 1
+
+
+def test_the_sliders_take_the_values_they_begin_with(two):
+    low = {"temperature": 0.05, "top_p": 0.01, "response_length": 2, "repetition_penalty": 0.9}
+    high = {"temperature": 3.0, "top_k": 500, "response_length": 200}
+    for values in (low, high):
+        page = Page(*two, DecodingSettings(**values), ())
+        with gr.Blocks():
+            controls = {control.label: control for control in page._controls()}
+        assert {name: controls[name].preprocess(value) for name, value in values.items()} == values
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to drive the page with")

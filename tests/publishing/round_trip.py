@@ -39,9 +39,12 @@ def load(folder):
     return generator.model.eval(), generator.tokenizer
 
 
-@torch.no_grad()
 def logits(folder):
-    model, tokenizer = load(folder)
+    return logits_of(*load(folder))
+
+
+@torch.no_grad()
+def logits_of(model, tokenizer):
     ids = tokenizer(PROBE, return_tensors="pt", add_special_tokens=False)["input_ids"]
     more = {"decoder_input_ids": ids[:, :3]} if model.config.is_encoder_decoder else {}
     return model(input_ids=ids, **more).logits
@@ -71,6 +74,10 @@ def check(run, name):
     found = {}
     snapshot = snapshot_download(f"me/{name}")
     found["logits"] = torch.equal(logits(Path(run) / "generator"), logits(snapshot))
+    own = load_generator(f"me/{name}")  # adapters are merged: equal to the last digits
+    found["by id"] = torch.allclose(
+        logits_of(own.model, own.tokenizer), logits(snapshot), atol=1e-5
+    )
     names, printed = run_snippet(snapshot)
     found["snippet"] = printed.strip() == names["reply"].strip()
     if "inputs" in names:  # its prompt is that which the generator was trained on

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from huggingface_hub import constants
+from transformers import BertConfig
 
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.publishing import PushSettings, hub, push_run
@@ -82,6 +83,29 @@ def test_an_answer_that_got_lost_makes_no_stranger(run, loopback):
     assert push_run(settings(run, parts=["judge"]))
 
 
+def test_a_lost_answer_is_followed_by_a_second_attempt(run, loopback):
+    """The second attempt finds what the first one made; so do all later pushes."""
+    loopback.fail("POST /api/repos/create", "lost", times=1)
+    for _ in range(2):
+        assert push_run(settings(run, parts=["judge"]))
+    assert loopback.repositories["model", "me/plume-judge"].files
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_what_was_asked_for_is_not_yet_made_by_this_run(run, loopback, noted):
+    """The connection goes before any answer; the name belongs to an older repository."""
+    if noted:  # as earlier versions noted it, before they knew
+        key = f"{loopback.url} model me/plume-judge"
+        (run / hub.RECORD).write_text(json.dumps({key: "asked for"}))
+    older = loopback.repositories["model", "me/plume-judge"] = StoredRepository(private=False)
+    loopback.fail("(POST /api/repos/create|GET /api/models/)", "cut", times=4)
+    assert "cannot be reached" in refused(run, parts=["judge"])
+    loopback.faults.clear()
+    for _ in range(2):
+        assert "was not made by this run" in refused(run, parts=["judge"])
+    assert not older.files and not older.private
+
+
 def test_failures_that_pass_are_waited_for(run, loopback):
     loopback.fail("GET /api/whoami-v2", 503, times=2)
     loopback.fail("POST /api/repos/create", 500, times=1)
@@ -139,6 +163,33 @@ def test_a_run_that_has_not_finished(run, tmp_path):
     assert "no config.yaml" in refused(tmp_path)
 
 
+def test_a_warm_start_has_figures_of_its_own(run, loopback):
+    (run / "report.json").write_text(json.dumps({"perplexity": 90.1, "token_accuracy": 0.2}))
+    assert "has not finished" in refused(run)  # its generator is of PPO
+    (run / "generator" / "warm_start.json").write_text('{"stage": "warm start", "seed": 0}')
+    push_run(settings(run, parts=["generator"]))
+    stored = loopback.repositories["model", "me/plume"].files
+    card = stored["README.md"].decode()
+    assert "warm-started on the show of" in card and "tuned with PPO" not in card
+    assert "report.json" not in stored
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "paper"),
+    [("deberta-v2", "a fresh DeBERTa-v2", "2006.03654"), ("bert", "a fresh BERT", "devlin2019")],
+)
+def test_the_discriminators_card_knows_its_encoder(run, loopback, kind, name, paper):
+    config = run / "discriminator" / "config.json"
+    assert json.loads(config.read_text())["model_type"] == "deberta-v2"  # of today
+    if kind == "bert":  # of earlier versions
+        BertConfig(hidden_size=32, num_attention_heads=2).save_pretrained(run / "discriminator")
+    push_run(settings(run, parts=["discriminator"]))
+    card = loopback.repositories["model", "me/plume-discriminator"].files["README.md"].decode()
+    assert f"{name} |" in card and paper in card and ("devlin2019" in card) == (kind == "bert")
+    assert "| cast | 0.770 |" in card and "were not written" not in card
+    assert "| `word_order_steps` | 40 |" in card.replace("\\_", "_")
+
+
 def test_a_folder_that_the_run_has_not(run, loopback):
     shutil.rmtree(run / "judge")
     assert "holds no folder 'judge'" in refused(run)
@@ -178,6 +229,7 @@ def test_adapters_of_a_local_model_need_a_name_for_it_or_are_merged(
     stored = loopback.repositories["model", "me/plume"].files
     assert json.loads(stored["adapter_config.json"])["base_model_name_or_path"] == "org/base"
     assert b"base_model: org/base" in stored["README.md"]
+    assert "fingerprint" in json.loads(stored["adapter_base.json"])
     push_run(settings(run, name="me/merged", merge=True, **only))
     stored = loopback.repositories["model", "me/merged"].files
     assert (
@@ -215,6 +267,16 @@ def test_what_a_value_loses_and_keeps():
         assert cleaned(kept) == kept
     assert SECRET not in cleaned(f"token={SECRET}")
     assert cleaned("C:\\Users\\x\\model") == "model"
+    spaced = "/home/ann lee/acme corp/chat log.txt"
+    assert cleaned(spaced) == "chat log.txt"
+    places = {"dialogues": spaced, "generator": "clients/acme/anna.txt", "judge": "org/model"}
+    nested = {"config": {"warm_start_dialogues": "acme corp/a.txt", "general_dialogues": None}}
+    assert cleaned(places | nested) == {
+        "dialogues": "chat log.txt",
+        "generator": "anna.txt",
+        "judge": "org/model",
+        "config": {"warm_start_dialogues": "a.txt", "general_dialogues": None},
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """push_to_hub in a recipe's configuration."""
 
+import json
+
 import pytest
 
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
-from rlhf_dialog.publishing import PushSettings, push_after_training, push_finished
+from rlhf_dialog.publishing import PushSettings, hub, push_after_training, push_finished
 from tests.publishing.loopback_hub import StoredRepository
 
 
@@ -22,6 +24,9 @@ def test_what_training_asks_of_the_hub(run, loopback, monkeypatch):
     loopback.repositories["model", "me/plume-judge"] = StoredRepository(private=True)
     with pytest.raises(UserError, match="me/plume-judge: exists already"):
         push_after_training(config(run, hub_model_id="plume"))
+    key = f"{loopback.url} model me/plume-judge"  # a run that was resumed: the judge is its own
+    (run / hub.RECORD).write_text(json.dumps({key: "complete"}))
+    assert push_after_training(config(run, hub_model_id="plume"))
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(UserError, match="There is no Hub token"):
         push_after_training(config(run))
