@@ -14,8 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import RemoteEntryNotFoundError
+from huggingface_hub import _CACHED_NO_EXIST, snapshot_download, try_to_load_from_cache
 from transformers import PreTrainedModel
 
 from rlhf_dialog.errors import UserError, cannot_load
@@ -32,13 +31,11 @@ def is_adapter_folder(name_or_path: str) -> bool:
     return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
-def adapters_of_hub(name: str, error: Exception) -> str | None:
+def adapters_of_hub(name: str) -> str | None:
     """The folder of downloaded adapters, where a Hub id names adapters; None where it does not.
 
-    Args:
-        error: with which the id was refused as a model. Where the reason is that there is none in
-            the repository, adapters are looked for; else only in the cache, not over a network
-            that has just failed.
+    To be asked once the id was refused as a model: the cache knows by then whether the repository
+    has a model, so that a network that has just failed is not tried again for other files.
 
     Raises:
         UserError: the adapters are there and cannot be downloaded.
@@ -47,7 +44,7 @@ def adapters_of_hub(name: str, error: Exception) -> str | None:
         known, model = (try_to_load_from_cache(name, file) for file in (CONFIG, "config.json"))
     except ValueError:  # no Hub id
         return None
-    no_model = isinstance(error.__cause__, RemoteEntryNotFoundError)
+    no_model = model is _CACHED_NO_EXIST
     if Path(name).exists() or isinstance(model, str) or not (isinstance(known, str) or no_model):
         return None
     try:

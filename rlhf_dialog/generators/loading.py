@@ -133,7 +133,7 @@ def load_generator(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> 
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
         model = auto.from_pretrained(name_or_path, dtype=dtype)
     except Exception as error:  # a broken folder raises OSError, TypeError, SafetensorError, ...
-        if (adapters := adapters_of_hub(name_or_path, error)) is not None:
+        if (adapters := adapters_of_hub(name_or_path)) is not None:
             return _load_adapters(adapters, dtype)
         raise cannot_load("generator", name_or_path, error) from error
     rows = model.get_input_embeddings().num_embeddings

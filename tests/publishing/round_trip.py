@@ -72,9 +72,9 @@ def check(run, name):
     settings = PushSettings(run=run, name=f"me/{name}", private=False)
     push_run(settings)
     found = {}
+    own = load_generator(f"me/{name}")  # adapters are merged: equal to the last digits
     snapshot = snapshot_download(f"me/{name}")
     found["logits"] = torch.equal(logits(Path(run) / "generator"), logits(snapshot))
-    own = load_generator(f"me/{name}")  # adapters are merged: equal to the last digits
     found["by id"] = torch.allclose(
         logits_of(own.model, own.tokenizer), logits(snapshot), atol=1e-5
     )
