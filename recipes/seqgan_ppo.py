@@ -118,7 +118,7 @@ def main() -> None:
         monitors=[TextMonitor(judge)],
         eval_examples=script.character("discriminator"),  # of eval_strategy; not the test's
     )
-    log = UpdateLog(run, config)
+    log = UpdateLog(run, config if ppo.accept_changes else None)
     log.attach(trainer)
     trainer.how_to_go_on = command_to_go_on(run)
     trainer.train()

@@ -34,6 +34,7 @@ TINY = {
     "supervised_batch_size": 4,
     "samples_per_context": 2,
     "bootstrap_resamples": 200,
+    "hits_contexts": 8,
 }
 
 
