@@ -40,6 +40,7 @@ from rlhf_dialog.generators.prompts import encode_batch
 from rlhf_dialog.generators.sampling import Responses
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
+from rlhf_dialog.ppo.zero import is_engine
 from rlhf_dialog.settings import DiscriminatorSettings
 
 STARTED = psutil.Process().create_time()
@@ -223,8 +224,21 @@ def straight(family: str, folder: Path, examples: list, options: argparse.Namesp
         "reload_difference": reloads(folder, trainer, discriminator, examples),
         "discriminators_differ": max(told) - min(told),
         "logprobs": logprobs(trainer.generator.model, trainer.generator, examples).tolist(),
+        "batches_told": batches_told(trainer),
         "parameters": sum(p.numel() for p in trainer.policy.parameters()),
     }
+
+
+def batches_told(trainer: SeqGANPPOTrainer) -> list[int] | None:
+    """Rows a pass, passes a step, rows a step on all processes: what DeepSpeed's engine goes by."""
+    if not is_engine(trainer.accelerator):
+        return None
+    engine = trainer.model
+    return [
+        engine.train_micro_batch_size_per_gpu(),
+        engine.gradient_accumulation_steps(),
+        engine.train_batch_size(),
+    ]
 
 
 def resumed(family: str, folder: Path, examples: list, options: argparse.Namespace) -> list[dict]:
