@@ -16,7 +16,6 @@ import json
 import random
 import resource
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PrinterCallback
 
 from rlhf_dialog.console import quiet_libraries
-from rlhf_dialog.devices import join_processes
+from rlhf_dialog.devices import end_process, join_processes
 from rlhf_dialog.dialogues.examples import make_examples
 from rlhf_dialog.dialogues.readers import read_dialogues
 from rlhf_dialog.discriminators.model import Discriminator, fresh_discriminator, load_discriminator
@@ -279,4 +278,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
+    end_process()

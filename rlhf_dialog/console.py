@@ -14,12 +14,13 @@ import datasets
 import huggingface_hub
 import torch
 import transformers
+from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
-from rlhf_dialog.devices import telling_of_lost_processes
+from rlhf_dialog.devices import end_process, telling_of_lost_processes
 from rlhf_dialog.errors import UserError
 
 
@@ -123,6 +124,8 @@ def run_recipe(main: Callable[[], None]) -> None:
         where = error.filename or "a file of the run"
         told = f"{where}: {error.strerror}; make room, and go on from the last checkpoint."
     else:
+        if PartialState._shared_state and PartialState().num_processes > 1:
+            end_process()
         return
     if is_main_process():
         print(f"error: {told}", file=sys.stderr)

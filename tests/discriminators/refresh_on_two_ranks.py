@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from rlhf_dialog.devices import end_process
 from rlhf_dialog.discriminators.model import fresh_discriminator
 from rlhf_dialog.discriminators.refresh import Refresher
 from rlhf_dialog.discriminators.training import pretrain
@@ -49,7 +50,7 @@ def main() -> None:
         weights = torch.cat([p.flatten() for p in discriminator.model.state_dict().values()])
         rows.append([metrics, weights.double().sum().item(), weights[-9:].tolist()])
     sys.stdout.write(json.dumps(rows) + "\n")
-    state.destroy_process_group()
+    end_process()
 
 
 if __name__ == "__main__":

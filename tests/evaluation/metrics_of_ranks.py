@@ -12,6 +12,7 @@ from pathlib import Path
 import evaluate
 from accelerate import PartialState
 
+from rlhf_dialog.devices import end_process
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.evaluation import metrics
 from rlhf_dialog.evaluation.metrics.conditional_perplexity.conditional_perplexity import (
@@ -82,7 +83,7 @@ def main():
         except (UserError, ZeroDivisionError) as error:
             found[name] = f"{type(error).__name__}: {error}"
     (folder / f"rank-{state.process_index}.json").write_text(json.dumps(found))
-    state.destroy_process_group()
+    end_process()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
+from rlhf_dialog.devices import end_process
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.loading import fresh_generator
@@ -50,7 +51,7 @@ def main() -> None:
         train(build(folder / "nan", "gpt2", reward=nan_on_the_second))
     except UserError as error:
         (folder / f"told-{state.process_index}").write_text(str(error))
-    state.destroy_process_group()
+    end_process()
 
 
 if __name__ == "__main__":
