@@ -11,12 +11,11 @@ Without --generator one is made and warm-started first.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from transformers import set_seed
 
-from rlhf_dialog.console import console, is_main_process, run_recipe
+from rlhf_dialog.console import run_recipe
 from rlhf_dialog.discriminators.shortcuts import shortcut_report
 from rlhf_dialog.discriminators.training import pretrain
 from rlhf_dialog.parsing import parse_run
@@ -26,10 +25,10 @@ from rlhf_dialog.stages import (
     discriminator_pools,
     general_examples,
     human_pools,
+    keep_discriminator,
     load_script,
     make_discriminator,
     make_generator,
-    print_held_out,
     warm_start_generator,
 )
 
@@ -60,12 +59,7 @@ def main() -> None:
         discriminator, pools, settings.discriminator, seed=seed, description="discriminator"
     )
     shortcuts = shortcut_report(pools, settings.discriminator, seed=seed)
-    print_held_out("discriminator", held_out, shortcuts)
-    if is_main_process():
-        discriminator.save(run / "discriminator")
-        figures = json.dumps(held_out | {"shortcuts": shortcuts}, indent=2)
-        (run / "held_out.json").write_text(figures + "\n", encoding="utf-8")
-    console.print(f"The discriminator: {run / 'discriminator'}")
+    keep_discriminator(run, discriminator, held_out, shortcuts)
 
 
 if __name__ == "__main__":

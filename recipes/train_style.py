@@ -11,11 +11,9 @@ in held_out.json the held-out figures beside those of shortcuts.
 
 from __future__ import annotations
 
-import json
-
 from transformers import set_seed
 
-from rlhf_dialog.console import console, is_main_process, run_recipe
+from rlhf_dialog.console import console, run_recipe
 from rlhf_dialog.dialogues.styles import read_styled_replies
 from rlhf_dialog.discriminators.model import fresh_discriminator, load_discriminator
 from rlhf_dialog.discriminators.negatives import Pair
@@ -25,7 +23,7 @@ from rlhf_dialog.errors import UserError
 from rlhf_dialog.parsing import parse
 from rlhf_dialog.runs import all_values, new_run, refuse_used, write_config
 from rlhf_dialog.settings import DiscriminatorSettings, StyleSettings
-from rlhf_dialog.stages import print_held_out
+from rlhf_dialog.stages import keep_discriminator
 
 
 def main() -> None:
@@ -65,12 +63,7 @@ def main() -> None:
         discriminator, pools, settings, seed=style.seed, description="discriminator"
     )
     shortcuts = shortcut_report(pools, settings, seed=style.seed)
-    print_held_out("discriminator", held_out, shortcuts)
-    if is_main_process():
-        discriminator.save(run / "discriminator")
-        figures = json.dumps(held_out | {"shortcuts": shortcuts}, indent=2)
-        (run / "held_out.json").write_text(figures + "\n", encoding="utf-8")
-    console.print(f"The discriminator: {run / 'discriminator'}")
+    keep_discriminator(run, discriminator, held_out, shortcuts)
 
 
 if __name__ == "__main__":

@@ -347,6 +347,21 @@ def describe_script(script: Script) -> None:
     )
 
 
+def keep_discriminator(
+    run: Path,
+    discriminator: Discriminator,
+    report: Mapping[str, float],
+    shortcuts: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Prints the held-out figures, and writes `discriminator/` and held_out.json into the run."""
+    print_held_out("discriminator", report, shortcuts)
+    if is_main_process():
+        discriminator.save(run / "discriminator")
+        figures = json.dumps({**report, "shortcuts": shortcuts}, indent=2)
+        (run / "held_out.json").write_text(figures + "\n", encoding="utf-8")
+    console.print(f"The discriminator: {run / 'discriminator'}")
+
+
 def print_held_out(
     name: str,
     report: Mapping[str, float],

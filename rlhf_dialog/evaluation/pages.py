@@ -1,5 +1,6 @@
 """What every report page needs: safe templates, finite numbers, files that are whole or absent."""
 
+import json
 import os
 import re
 from math import isfinite
@@ -48,3 +49,15 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_pages(folder: Path, name: str, report: dict[str, Any], view: dict[str, Any]) -> Path:
+    """NAME.md and NAME.html of the templates of that name, then NAME.json, which is `report`; each
+    is complete or absent. Returns the path of the page."""
+    templates = page_environment()
+    for kind in ("md", "html"):
+        text = templates.get_template(f"{name}.{kind}.jinja").render(view)
+        write_atomically(folder / f"{name}.{kind}", text)
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / f"{name}.json", text + "\n")
+    return folder / f"{name}.html"

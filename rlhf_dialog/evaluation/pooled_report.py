@@ -20,7 +20,7 @@ from .charts import MUTED, SERIES, STYLE, svg_for_page
 from .definitions import HEADLINE, METRICS, metric_info
 from .findings import number, reading
 from .frontier import Mark, Plane, Track, draw_frontier, track_points
-from .pages import page_environment, refuse_non_finite, write_atomically
+from .pages import refuse_non_finite, write_pages
 from .pooled import Group, pooled_metrics
 from .run_files import RunFiles
 
@@ -61,16 +61,8 @@ def write_comparison(folder: Path, groups: Sequence[Group]) -> Path:
     """
     report = comparison(groups)
     refuse_non_finite(report, "comparison")
-    pages, view = page_environment(), _view(report, groups)
-    texts = {
-        "comparison.md": pages.get_template("comparison.md.jinja").render(view),
-        "comparison.html": pages.get_template("comparison.html.jinja").render(view),
-        "comparison.json": json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        write_atomically(folder / name, text)
-    return folder / "comparison.html"
+    return write_pages(folder, "comparison", report, _view(report, groups))
 
 
 def print_comparison(console: Console, groups: Sequence[Group], html: Path) -> None:

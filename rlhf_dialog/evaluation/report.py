@@ -1,6 +1,5 @@
 """Numbers → report.json, report.md, report.html, and the table that ends a run in the terminal."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from rich.text import Text
 from .cautions import warnings
 from .definitions import METRICS, MetricInfo
 from .findings import verdict
-from .pages import page_environment, refuse_non_finite, write_atomically
+from .pages import refuse_non_finite, write_pages
 from .report_view import metric_rows, report_view, speaker_rows, spread
 
 __all__ = ["METRICS", "MetricInfo", "print_report", "write_report"]
@@ -51,17 +50,8 @@ def write_report(
     Raises ValueError, naming the field, when `report` holds a number that is not finite.
     """
     refuse_non_finite(report, "report")
-    page = page_environment()
-    view = report_view(report, history, samples)
-    texts = {
-        "report.md": page.get_template("report.md.jinja").render(view),
-        "report.html": page.get_template("report.html.jinja").render(view),
-        "report.json": json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        write_atomically(folder / name, text)
-    return folder / "report.html"
+    return write_pages(folder, "report", report, report_view(report, history, samples))
 
 
 def print_report(

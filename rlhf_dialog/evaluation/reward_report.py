@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from .charts import MUTED, SERIES, STYLE, svg_for_page
 from .findings import number
-from .pages import page_environment, refuse_non_finite, write_atomically
+from .pages import refuse_non_finite, write_pages
 
 # name -> (title, definition, better)
 DEFINITIONS: dict[str, tuple[str, str, str]] = {
@@ -81,15 +80,7 @@ def write_reward_report(folder: Path, report: dict[str, Any]) -> Path:
         ValueError: `report` holds a number that is not finite.
     """
     refuse_non_finite(report, "report")
-    pages, view = page_environment(), _view(report)
-    texts = {
-        "reward_report.md": pages.get_template("reward_report.md.jinja").render(view),
-        "reward_report.html": pages.get_template("reward_report.html.jinja").render(view),
-        "reward_report.json": json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False),
-    }
-    for name, text in texts.items():
-        write_atomically(folder / name, text.rstrip("\n") + "\n")
-    return folder / "reward_report.html"
+    return write_pages(folder, "reward_report", report, _view(report))
 
 
 def print_reward_report(console: Console, report: dict[str, Any], html: Path) -> None:

@@ -50,8 +50,8 @@ def test_what_is_saved_is_whole_and_what_is_resumed_the_same(told, mode):
             assert largest_difference(rank["history"][2:], rank["resumed"]) < 1e-6
 
 
-# Stock cannot be launched here to show these (each needs several processes that it crashes): how
-# they were seen is in the threads of TRL's tracker that are named.
+# Of these, ours is tested; stock is not launched. What it does is in the threads of TRL's tracker
+# that are named, and in its source where one is not.
 
 
 @pytest.mark.parametrize("mode", ["deepspeed_zero2", "deepspeed_zero3"])
@@ -68,7 +68,7 @@ def test_defect_03_under_ddp_the_wrapper_is_saved(told):
 
 
 def test_defect_04_adapters_without_a_reference_crash_under_ddp(tmp_path):
-    """Seen in a run of stock: it asks DDP's wrapper for `.policy`."""
+    """Stock's `null_ref_context` asks the model as it is wrapped, DDP's then, for `.policy`."""
     for ranks in run_mode("multi_cpu", tmp_path / "lora", "--fixed", "--lora").values():
         for rank in ranks:
             assert len(rank["history"]) == 4 and rank["reload_difference"] < 1e-5
@@ -77,7 +77,7 @@ def test_defect_04_adapters_without_a_reference_crash_under_ddp(tmp_path):
 
 @pytest.mark.parametrize("mode", ["deepspeed_zero2", "deepspeed_zero3"])
 def test_defect_28_deepspeed_is_told_other_batches(told, mode):
-    """Stock tells it 8 rows a pass and 32 a step where 4 and 16 are true."""
+    """Stock multiplies what it tells it by batches that are no rows of a pass."""
     for ranks in told(mode).values():
         for rank in ranks:
             rows, passes, everyone = rank["batches_told"]
