@@ -83,14 +83,15 @@ def remove_namespaces() -> None:
             return
 
 
-def run_mode(mode: str, folder: Path, *options: str, timeout: float = 600) -> dict[str, list[dict]]:
+def run_mode(mode: str, folder: Path, *options: str, timeout: float = 400) -> dict[str, list[dict]]:
     """Launches one mode and waits for it.
 
     Returns:
         family -> what each process says, the first process first.
 
     Raises:
-        RuntimeError: a process failed; the message is what it printed last.
+        RuntimeError: a process failed, or took longer than `timeout`, seconds; the message is what
+            it printed last.
     """
     folder.mkdir(parents=True)
     environment = os.environ | {
@@ -109,7 +110,11 @@ def run_mode(mode: str, folder: Path, *options: str, timeout: float = 600) -> di
             )
     try:
         deadline = time.monotonic() + timeout
-        codes = [process.wait(deadline - time.monotonic()) for process in started]
+        codes: list[int | str] = []
+        for process in started:
+            codes.append(process.wait(deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        codes.append(f"none after {timeout:.0f} s")
     finally:
         for process in started:
             process.kill()

@@ -20,6 +20,7 @@ from torch import nn
 from transformers.integrations import unset_hf_deepspeed_config
 
 from rlhf_dialog.errors import UserError
+from rlhf_dialog.extensions import prepare_extensions
 
 T = TypeVar("T")
 
@@ -67,6 +68,7 @@ def join_processes(timeout: float | None = None) -> PartialState:
     options: dict[str, Any] = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
     if not under_deepspeed():
         return PartialState(cpu=_says("ACCELERATE_USE_CPU"), **options)
+    prepare_extensions()
     if not torch.accelerator.is_available() or _says("ACCELERATE_USE_CPU"):
         # Accelerate has either DeepSpeed or the CPU. Without its flag, and with a backend that it
         # would not choose by itself, it has both.

@@ -5,18 +5,26 @@ other configurations are in `benchmarks/modes.py`, whose table is in docs/cluste
 """
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from benchmarks.modes import FAMILIES, largest_difference, run_mode
 from benchmarks.modes_worker import EPISODES
+from rlhf_dialog.extensions import prepare_extensions
 
 MODES = ("multi_cpu", "deepspeed_zero2", "deepspeed_zero3")
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """mode -> family -> what each process measured; launched when first asked for."""
+    """mode -> family -> what each process measured; launched when first asked for, and after a run
+    that was killed while it loaded DeepSpeed's operator."""
+    prepare_extensions()
+    lock = Path(os.environ["TORCH_EXTENSIONS_DIR"]) / "deepspeed_shm_comm" / "lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
     found = {}
 
     def ask(mode):
