@@ -29,7 +29,9 @@ def told(tmp_path_factory):
 
     def ask(mode):
         if mode not in found:
+            found[mode] = None
             found[mode] = run_mode(mode, tmp_path_factory.mktemp("modes") / mode, "--fixed")
+        assert found[mode], f"{mode}: its launch failed; an earlier test says how"
         return found[mode]
 
     return ask
