@@ -2,7 +2,8 @@
 
     python recipes/evaluate_dialog.py --run runs/demo
     python recipes/evaluate_dialog.py --run runs/demo \\
-        --generators constant=runs/control/generator other=microsoft/DialoGPT-small
+        --generators constant=runs/control/generator other=microsoft/DialoGPT-small \\
+        --output_dir runs/demo/evaluations/controls
     python recipes/evaluate_dialog.py --before runs/demo/warm_start \\
         --generator runs/demo/generator --judge runs/demo/judge \\
         --discriminator runs/demo/discriminator --output_dir runs/evaluation

@@ -6,27 +6,22 @@ are gone.
 
 import json
 import os
-import re
-import shlex
 import subprocess
 import sys
 
 import pytest
 
 from rlhf_dialog import cli
+from tests.pages import commands
 from tests.publishing.loopback_hub import TOKEN, LoopbackHub
 from tests.recipes.helpers import ROOT, TINY
-
-PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-
 
 KNOWN = {name.split()[0] for name in cli.COMMANDS}
 
 
-def commands():
+def tutorial_commands():
     """The commands of this project on the page, but the one that needs a model of the Hub."""
-    for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL):
-        words = shlex.split(block.replace("\\\n", " "))
+    for words in commands(ROOT / "docs/tutorial.md"):
         if words[0] == "rlhf-dialog" and "--config" not in words and words[1] in KNOWN:
             yield words[1:]
 
@@ -48,7 +43,7 @@ def done(tmp_path_factory):
     outputs = {}
     with LoopbackHub() as hub:
         environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home")}
-        for words in commands():
+        for words in tutorial_commands():
             trains = words[0] == "seqgan-ppo"
             more = [*tiny, "--push_to_hub", "--hub_model_id", "pushed"] if trains else []
             process = subprocess.run(
