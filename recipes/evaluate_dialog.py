@@ -36,6 +36,7 @@ from rlhf_dialog.evaluation.run_files import (
 from rlhf_dialog.evaluation.suite import HUMAN, Speaker
 from rlhf_dialog.evaluation_stages import SUPERVISED, evaluation_suite, general_test
 from rlhf_dialog.generators.loading import check_lengths, load_generator
+from rlhf_dialog.generators.summaries import load_summarizer
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.runs import all_values, new_run, refuse_used, versions, write_config
 from rlhf_dialog.stages import load_script
@@ -110,6 +111,7 @@ def main() -> None:
     general = general_test(script, settings)
     before, after = load_generator(wanted["before"]), load_generator(wanted["generator"])
     check_lengths(after, settings.generator.context_length, settings.ppo.response_length)
+    summarizer = load_summarizer(after, settings.generator)
     if before.tokenizer.get_vocab() != after.tokenizer.get_vocab():
         raise UserError(
             f"--before {wanted['before']}: its tokenizer is not that of {wanted['generator']}; the "
@@ -130,6 +132,10 @@ def main() -> None:
     run = new_run(settings.ppo.output_dir)
     config = all_values(*settings) | {"before": known.before, "generators": others}
     write_config(run, config)
+    if summarizer is not None:
+        script.summarise(summarizer, "test")
+        general = general_test(script, settings, summarizer)
+        del summarizer  # and its memory
     suite = evaluation_suite(script, scorers, settings, general)
     speakers = [
         Speaker("warm start", "before", lambda: before),

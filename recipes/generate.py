@@ -34,8 +34,12 @@ def main() -> None:
     if output.exists():
         raise UserError(f"--output_file {output}: is there already; name a new file.")
     dialogues = read_dialogues(files.dialogues, files.dialogues_form, files.dialogues_columns)
-    contexts = [context_of(dialogue, files.character) for dialogue in dialogues]
     speaker = Speaker.load(models)
+    summaries = speaker.summaries([[(t.speaker, t.text) for t in d.turns] for d in dialogues])
+    contexts = [
+        context_of(dialogue, files.character, summary)
+        for dialogue, summary in zip(dialogues, summaries, strict=True)
+    ]
 
     rows = []
     with progress("replies", -(-len(contexts) // CHUNK)) as advance:
@@ -66,14 +70,14 @@ def main() -> None:
     console.print(f"{len(rows)} contexts, {decoding.returns} replies each: {output}")
 
 
-def context_of(dialogue: Dialogue, character: str | None) -> Context:
+def context_of(dialogue: Dialogue, character: str | None, summary: str = "") -> Context:
     """All turns of a dialogue, and the persona of who would reply: `character`, or the latest
-    speaker who did not speak last."""
+    speaker who did not speak last. `summary` is of the turns but the last."""
     last = speaker_key(dialogue.turns[-1].speaker)
     others = [t.speaker for t in dialogue.turns if speaker_key(t.speaker) != last]
     others = others or [name for name in dialogue.personas if name != last]
     replies = character or (others[-1] if others else "")
-    return Context((turn.text for turn in dialogue.turns), dialogue.persona_of(replies))
+    return Context((turn.text for turn in dialogue.turns), dialogue.persona_of(replies), summary)
 
 
 if __name__ == "__main__":

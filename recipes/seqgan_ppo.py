@@ -23,6 +23,7 @@ from rlhf_dialog.evaluation.comparison import compare_generators, publish
 from rlhf_dialog.evaluation.judge import save_judge, train_judge
 from rlhf_dialog.evaluation.suite import Speaker, TextMonitor
 from rlhf_dialog.evaluation_stages import evaluation_suite, general_test, supervised_control
+from rlhf_dialog.generators.summaries import load_summarizer
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
 from rlhf_dialog.publishing import push_after_training, push_finished
@@ -72,6 +73,7 @@ def main() -> None:
     generator = make_generator(script, models.generator, general, **reply)
     discriminator = make_discriminator(script, "discriminator", models.discriminator, seed=seed)
     judge = make_discriminator(script, "judge", models.discriminator, seed=seed + 1)
+    summarizer = load_summarizer(generator, models.generator)
     people = {
         split: human_pools(script, split, generator, ppo.response_length)
         for split in ("discriminator", "judge")
@@ -79,6 +81,13 @@ def main() -> None:
     push = push_after_training(ppo)
     run = resumed or new_run(ppo.output_dir)
     describe_script(script)
+    if summarizer is not None:
+        script.summarise(summarizer.shared, "generator", "discriminator", "test")
+        general = general_examples(script, models.generator, summarizer.shared)
+        retention = general_test(script, settings, summarizer.shared)
+        split = "discriminator"
+        people[split] = human_pools(script, split, generator, ppo.response_length)
+        del summarizer  # and its memory
     set_seed(seed)
 
     if resumed is None:

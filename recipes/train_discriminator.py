@@ -18,6 +18,7 @@ from transformers import set_seed
 from rlhf_dialog.console import run_recipe
 from rlhf_dialog.discriminators.shortcuts import shortcut_report
 from rlhf_dialog.discriminators.training import pretrain
+from rlhf_dialog.generators.summaries import load_summarizer
 from rlhf_dialog.parsing import parse_run
 from rlhf_dialog.runs import all_values, new_run, write_config
 from rlhf_dialog.stages import (
@@ -43,10 +44,16 @@ def main() -> None:
     general = general_examples(script, settings.generator)
     generator = make_generator(script, settings.generator, general, **reply)
     discriminator = make_discriminator(script, "discriminator", settings.discriminator, seed=seed)
+    summarizer = load_summarizer(generator, settings.generator)
     people = human_pools(script, "discriminator", generator, settings.ppo.response_length)
     run = new_run(settings.ppo.output_dir)
     write_config(run, all_values(*settings))
     describe_script(script)
+    if summarizer is not None:
+        script.summarise(summarizer.shared, "generator", "discriminator")
+        general = general_examples(script, settings.generator, summarizer.shared)
+        people = human_pools(script, "discriminator", generator, settings.ppo.response_length)
+        del summarizer  # and its memory
     set_seed(seed)
     warm_start_generator(generator, script, settings.generator, general, **reply)
     pools = discriminator_pools(

@@ -22,6 +22,7 @@ from transformers import set_seed
 from rlhf_dialog.console import console, is_main_process, run_recipe
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.evaluation.supervised_report import supervised_report
+from rlhf_dialog.generators.summaries import load_summarizer
 from rlhf_dialog.generators.two_heads import save_choice_head
 from rlhf_dialog.parsing import RunSettings, parse_run
 from rlhf_dialog.runs import all_values, new_run, write_config
@@ -44,10 +45,15 @@ def main() -> None:
     general = general_examples(script, settings.generator)
     reply = {"response_length": settings.ppo.response_length, "seed": seed}
     generator = make_generator(script, settings.generator, general, **reply)
+    summarizer = load_summarizer(generator, settings.generator)
     run = interrupted or new_run(settings.ppo.output_dir)
     if not interrupted:
         write_config(run, all_values(*settings))
     describe_script(script)
+    if summarizer is not None:
+        script.summarise(summarizer.shared, "generator", "test")
+        general = general_examples(script, settings.generator, summarizer.shared)
+        del summarizer  # and its memory
     set_seed(seed)
     head = warm_start_generator(
         generator, script, settings.generator, general, checkpoints=run / "checkpoints", **reply

@@ -15,6 +15,7 @@ from rlhf_dialog.evaluation.beyond import evenly
 from rlhf_dialog.evaluation.measurement import Lengths, Scorer
 from rlhf_dialog.evaluation.suite import Speaker, Suite
 from rlhf_dialog.generators.loading import Generator, load_generator
+from rlhf_dialog.generators.summaries import Summarise, with_summaries
 from rlhf_dialog.generators.warm_start import warm_start
 from rlhf_dialog.parsing import RunSettings
 from rlhf_dialog.stages import Script, save_generator, without_held_out
@@ -22,12 +23,14 @@ from rlhf_dialog.stages import Script, save_generator, without_held_out
 SUPERVISED = "supervised"  # the control's name, and its folder in the run's
 
 
-def general_test(script: Script, settings: RunSettings) -> tuple[list[Example], str]:
+def general_test(
+    script: Script, settings: RunSettings, summarise: Summarise | None = None
+) -> tuple[list[Example], str]:
     """Conversation that is not the character's, and a line that says what it is.
 
     A file given for it, or that of the warm start (which the generator has read), or else what the
     rest of the cast says in the test's dialogues. What a held-out split holds too
-    is left out of a file.
+    is left out of a file. `summarise` makes summaries where a file brings none.
 
     Raises:
         UserError: the file cannot be read, or holds no reply outside the held-out splits.
@@ -41,7 +44,13 @@ def general_test(script: Script, settings: RunSettings) -> tuple[list[Example], 
         form, columns = g.warm_start_dialogues_form, g.warm_start_dialogues_columns
         read = read_dialogues(file) if given else read_dialogues(file, form, columns)
         dialogues = without_held_out(script, read)
-        examples = make_examples(dialogues, max_turns=settings.dialogues.max_turns)
+        turns = settings.dialogues.max_turns
+        examples = make_examples(dialogues, max_turns=turns)
+        if summarise is not None:  # of no more dialogues than will be asked for
+            wanted = {examples[i].dialogue_id for i in evenly(examples, most)}
+            told = iter(with_summaries([d for d in dialogues if d.id in wanted], summarise))
+            dialogues = [next(told) if d.id in wanted else d for d in dialogues]
+            examples = make_examples(dialogues, max_turns=turns)
         if not examples:
             raise UserError(
                 f"general_dialogues: {file} holds no reply to anybody that discriminator, judge "

@@ -15,25 +15,23 @@ from rlhf_dialog.console import console, is_main_process
 from rlhf_dialog.dialogues.duplicates import drop_duplicates
 from rlhf_dialog.dialogues.examples import FEWEST_REPLIES, make_examples, require_character
 from rlhf_dialog.dialogues.readers import read_dialogues
-from rlhf_dialog.dialogues.schema import Context, Dialogue, Example
+from rlhf_dialog.dialogues.schema import Dialogue, Example
 from rlhf_dialog.dialogues.splits import split_dialogues
 from rlhf_dialog.discriminators.model import Discriminator, fresh_discriminator, load_discriminator
-from rlhf_dialog.discriminators.negatives import (
-    Pair,
-    answers_somebody_else,
-    fakes,
-)
+from rlhf_dialog.discriminators.negatives import Pair, answers_somebody_else, fakes
 from rlhf_dialog.discriminators.penalties import CopyPenalty, LengthPenalty, RepetitionPenalty
 from rlhf_dialog.discriminators.rewards import TextReward, TextScorer, WeightedSum, named_reward
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.decoding import sample_replies
-from rlhf_dialog.generators.input_forms import input_form, use_input_form
+from rlhf_dialog.generators.form_checks import refuse_untaught_form, require_what_is_read
+from rlhf_dialog.generators.input_forms import use_input_form
 from rlhf_dialog.generators.loading import (
     Generator,
     check_lengths,
     fresh_generator,
     load_generator,
 )
+from rlhf_dialog.generators.summaries import Summarise, with_summaries
 from rlhf_dialog.generators.two_heads import ChoiceHead
 from rlhf_dialog.generators.warm_start import (
     MARKER,
@@ -69,6 +67,10 @@ class Script:
     def texts(self, split: str) -> list[str]:
         return [turn.text for dialogue in self.splits[split] for turn in dialogue.turns]
 
+    def summarise(self, summarise: Summarise, *splits: str) -> None:
+        """Gives the dialogues of these splits the summaries that they lack."""
+        self.splits |= {name: with_summaries(self.splits[name], summarise) for name in splits}
+
 
 def load_script(settings: DialogueSettings, seed: int) -> Script:
     """Reads, checks and splits the dialogues; of copies one is kept.
@@ -100,8 +102,13 @@ def load_script(settings: DialogueSettings, seed: int) -> Script:
     return script
 
 
-def general_examples(script: Script, settings: GeneratorSettings) -> list[Example]:
-    """Further conversation for the warm start, read before anything expensive begins."""
+def general_examples(
+    script: Script, settings: GeneratorSettings, summarise: Summarise | None = None
+) -> list[Example]:
+    """Further conversation for the warm start, read before anything expensive begins; once more,
+    where summaries have to be made for it."""
+    if summarise is not None and is_warm_started(settings.generator):
+        return []  # nobody will read it
     if not settings.warm_start_dialogues:
         return []
     read = read_dialogues(
@@ -115,6 +122,7 @@ def general_examples(script: Script, settings: GeneratorSettings) -> list[Exampl
             f"{escape(settings.warm_start_dialogues)}: {len(read) - len(dialogues)} left out, "
             "which discriminator, judge or test hold too"
         )
+    dialogues = with_summaries(dialogues, summarise)
     return supervised_examples(dialogues, settings, max_turns=script.settings.max_turns)
 
 
@@ -156,33 +164,11 @@ def make_generator(
             seed=seed,
         )
     if settings.input_form is not None:
-        _refuse_untaught_form(generator, settings)
+        refuse_untaught_form(generator, settings)
         use_input_form(generator, settings.input_form)
-        _require_what_is_read(script, settings.input_form)
+        require_what_is_read(script.splits["generator"], settings, script.settings.dialogues)
     check_lengths(generator, settings.context_length, response_length)
     return generator
-
-
-def _refuse_untaught_form(generator: Generator, settings: GeneratorSettings) -> None:
-    """Raises UserError where the warm start, which alone teaches a form, has been already."""
-    own = input_form(generator)
-    if is_warm_started(settings.generator) and own != settings.input_form:
-        raise UserError(
-            f"input_form: {settings.generator} was warm-started on the form {own!r} and is not "
-            f"trained again; leave input_form out, or give the model it came from."
-        )
-
-
-def _require_what_is_read(script: Script, form: str) -> None:
-    """Raises UserError where no dialogue has the persona or summary that the form is made of."""
-    if form not in ("persona", "summary"):
-        return
-    contexts = (example.context for example in script.everybody("generator"))
-    if not any(isinstance(c, Context) and getattr(c, form) for c in contexts):
-        raise UserError(
-            f"input_form: {form!r} reads a {form}, and no dialogue of {script.settings.dialogues} "
-            "has one; add it (docs/data_forms.md), or choose another form."
-        )
 
 
 def warm_start_generator(

@@ -108,6 +108,15 @@ def make_generator(_originals):
     return make
 
 
+def attentive(generator):
+    """The encoder-decoder, changed so that what it says depends on what it reads."""
+    with torch.no_grad():
+        for name, parameter in generator.model.named_parameters():
+            if "encoder_attn" in name or "EncDecAttention" in name:
+                parameter.mul_(5)
+    return generator
+
+
 @pytest.fixture
 def examples():
     """Thirty contexts of one or two turns, each with a reply."""

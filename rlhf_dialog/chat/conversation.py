@@ -12,8 +12,10 @@ from rlhf_dialog.dialogues.schema import Context, clean_text, clean_texts
 from rlhf_dialog.discriminators.reward_model import load_reward_model
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.decoding import generate_replies
+from rlhf_dialog.generators.input_forms import input_form
 from rlhf_dialog.generators.loading import Generator, check_lengths, context_room, load_generator
 from rlhf_dialog.generators.reranking import TextScorer, named_scorer
+from rlhf_dialog.generators.summaries import Summarizer, load_summarizer, spoken
 from rlhf_dialog.settings import DecodingSettings, SpeakerSettings
 
 USER, BOT = "user", "bot"
@@ -30,13 +32,15 @@ class Weighed(NamedTuple):
 
 @dataclass
 class Speaker:
-    """A generator, and what its replies are ranked and scored by. It remembers nothing."""
+    """A generator, what its replies are ranked and scored by, and what sums up for it what it does
+    not see. It remembers nothing."""
 
     generator: Generator
     context_length: int | None = None
     max_turns: int = 5
     discriminator: TextScorer | None = None
     reverse: Generator | None = None
+    summarizer: Summarizer | None = None
 
     @classmethod
     def load(cls, settings: SpeakerSettings) -> Speaker:
@@ -53,7 +57,18 @@ class Speaker:
             discriminator = load_reward_model(settings.discriminator, what="discriminator")
         if settings.reverse_generator is not None:
             reverse = load_generator(settings.reverse_generator)
-        return cls(generator, settings.context_length, settings.max_turns, discriminator, reverse)
+        summarizer = load_summarizer(generator, settings)
+        lengths = settings.context_length, settings.max_turns
+        return cls(generator, *lengths, discriminator, reverse, summarizer)
+
+    def summaries(self, conversations: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
+        """Of all turns, (speaker, text), but the last one; empty where there is no other, no
+        summarizer, or a generator that reads none."""
+        if self.summarizer is None or input_form(self.generator) != "summary":
+            return [""] * len(conversations)
+        earlier = [spoken(turns[:-1]) for turns in conversations]
+        made = iter(self.summarizer([text for text in earlier if text]))
+        return [next(made) if text else "" for text in earlier]
 
     def answers(
         self,
@@ -124,7 +139,9 @@ class Chat:
             UserError: `text` is empty, or cannot be encoded.
         """
         said = clean_text(text, "message")
-        context = Context([*self.history, said], self.persona)
+        texts = [*self.history, said]
+        turns = [((USER, BOT)[place % 2], text) for place, text in enumerate(texts)]
+        context = Context(texts, self.persona, *self.speaker.summaries([turns]))
         turn = replace(self.decoding, seed=self.decoding.seed + len(self.history) // 2)
         (self.candidates,) = self.speaker.answers([context], turn)
         answer = self.candidates[0].text or SILENCE

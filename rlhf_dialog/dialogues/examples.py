@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -86,13 +86,32 @@ def _merged(turns: Sequence[Turn]) -> list[Turn]:
     distractors, which are alternatives to a part. Its weight is the least of its parts', so that
     what is not to be learnt is not learnt.
     """
-    runs = (list(run) for _, run in groupby(turns, key=lambda turn: speaker_key(turn.speaker)))
-    return [run[0] if len(run) == 1 else _joined(run) for run in runs]
+    return [run[0] if len(run) == 1 else _joined(run) for run in _runs(turns)]
+
+
+def _runs(turns: Sequence[Turn]) -> Iterator[list[Turn]]:
+    return (list(run) for _, run in groupby(turns, key=lambda turn: speaker_key(turn.speaker)))
 
 
 def _joined(run: Sequence[Turn]) -> Turn:
     text = " ".join(turn.text for turn in run)
     return Turn(run[0].speaker, text, (), run[0].summary, min(turn.weight for turn in run))
+
+
+def without_summary(dialogue: Dialogue) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    """Replies of which the dialogue brings no summary, though there is something to summarise.
+
+    Yields:
+        the place of the (first) turn of the reply, and what was said before it but for the
+        (merged) turn just before it: (speaker, text), merged, oldest first, at least one.
+    """
+    place = 0
+    before: list[tuple[str, str]] = []
+    for run in _runs(dialogue.turns):
+        if len(before) > 1 and not run[0].summary:
+            yield place, before[:-1]
+        place += len(run)
+        before.append((run[0].speaker, " ".join(turn.text for turn in run)))
 
 
 def backwards(dialogues: Sequence[Dialogue]) -> list[Dialogue]:

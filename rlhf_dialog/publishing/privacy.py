@@ -32,6 +32,7 @@ PATH_FIELDS = {
     "general_dialogues",
     "generator",
     "reverse_generator",
+    "summarizer",
     "discriminator",
     "judge",
     "reward_model",

@@ -64,6 +64,12 @@ class SpeakerSettings:
         None, "Longest prompt, in tokens; without it what the model has room for, at most 512."
     )
     max_turns: int = explained(5, "Turns of history that are read.")
+    summarizer: str | None = explained(
+        None,
+        "Hub id or folder of a summarisation model (encoder-decoder), for a generator that reads "
+        "the form summary: of all turns but the last.",
+    )
+    summary_tokens: int = explained(64, "Longest summary that it makes, in its tokens.")
     discriminator: str | None = explained(
         None, "Hub id or folder of a classifier with one logit, which scores replies."
     )
@@ -72,7 +78,7 @@ class SpeakerSettings:
     )
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "max_turns")
+        at_least(self, 1, "max_turns", "summary_tokens")
         if self.context_length is not None:
             at_least(self, 8, "context_length")
 

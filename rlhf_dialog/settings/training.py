@@ -62,6 +62,12 @@ class GeneratorSettings:
     input_form: str | None = explained(
         None, "Form of the prompts (docs/input_forms.md); without it that of the model's family."
     )
+    summarizer: str | None = explained(
+        None,
+        "Hub id or folder of a summarisation model (encoder-decoder), for the form summary where "
+        "the dialogues bring none.",
+    )
+    summary_tokens: int = explained(64, "Longest summary that it makes, in its tokens.")
     context_length: int = explained(64, "Longest prompt, in tokens; older turns are dropped first.")
     fresh_architecture: str = explained(
         "gpt2", "Architecture of a fresh model: gpt2 | blenderbot-small."
@@ -126,6 +132,12 @@ class GeneratorSettings:
             )
         if self.warm_start_schedule == "noam" and not self.warm_start_warmup:
             raise UserError("warm_start_warmup: must be above 0 for the schedule noam.")
+        if self.summarizer is not None and self.warm_start_reverse:
+            raise UserError(
+                "summarizer: a reverse model reads no summaries; leave summarizer or "
+                "warm_start_reverse out."
+            )
+        at_least(self, 1, "summary_tokens")
         at_least(self, 8, "context_length")
         at_least(self, 300, "fresh_vocab_size")  # 256 bytes and the control tokens
         at_least(self, 1, "fresh_layers", "fresh_heads", "warm_start_batch_size")

@@ -7,10 +7,12 @@ from rlhf_dialog.chat.conversation import SILENCE, Chat, Speaker
 from rlhf_dialog.chat.terminal import talk
 from rlhf_dialog.console import console
 from rlhf_dialog.dialogues.readers import read_dialogues
+from rlhf_dialog.dialogues.schema import Context
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.decoding import generate_replies
 from rlhf_dialog.generators.input_forms import use_input_form
 from rlhf_dialog.settings import DecodingSettings, SpeakerSettings
+from tests.conftest import attentive
 
 ROOT = Path(__file__).parents[2]
 FEW = DecodingSettings(response_length=8, candidates=4)
@@ -159,3 +161,31 @@ def test_ten_lines_of_the_readme(folders, monkeypatch, capsys):
     history = names["chat"].history
     assert history[::2] == ["where is the captain ?", "why ?"]
     assert capsys.readouterr().out.splitlines() == [f"bot> {reply}" for reply in history[1::2]]
+
+
+def test_a_summarizer_sums_up_what_the_generator_does_not_see(folders, make_generator):
+    generator = make_generator("gpt2", sharp=True)
+    summarizer = attentive(make_generator("t5"))
+    settings = SpeakerSettings(
+        generator=str(folders / "generator"),
+        summarizer=str(folders / "summarizer"),
+        summary_tokens=8,
+    )
+    summarizer.save(folders / "summarizer")
+    with pytest.raises(UserError, match="reads the form 'dialogpt', which has no summary"):
+        Speaker.load(settings)
+    use_input_form(generator, "summary")
+    generator.save(folders / "generator")
+    chat = Chat(Speaker.load(settings), DecodingSettings(decoding="greedy", response_length=8))
+    for text in ("where is the lamp ?", "not me .", "who is there ?"):
+        chat.reply(text)
+    one, first, two, second, three, _ = chat.history
+    texts = [f"user: {one}\nbot: {first}", f"user: {one}\nbot: {first}\nuser: {two}\nbot: {second}"]
+    known = chat.speaker.summarizer.known
+    assert list(known) == texts and all(known.values())
+    contexts = [
+        Context([one]),
+        *(Context([t], (), known[x]) for t, x in zip((two, three), texts, strict=True)),
+    ]
+    replies = generate_replies(chat.speaker.generator, contexts, chat.decoding, context_length=56)
+    assert [row[0].text or SILENCE for row in replies] == chat.history[1::2]
