@@ -15,6 +15,7 @@ _TOKENS = regex.compile(
     r"|[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*"
     r"|(?=\S)\X"
 )
+_CLOSING = regex.compile(r"[^\p{L}\p{M}\p{N}\s]+$")
 
 
 def tokenize(text: str) -> list[str]:
@@ -34,3 +35,10 @@ def count_words(text: str) -> int:
 def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
     """The n-grams of a token sequence in order: max(0, len(tokens) - n + 1) tuples."""
     return (tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
+
+
+def split_closing_mark(text: str) -> tuple[str, str]:
+    """A text without the marks that close it, and these: "Aye, aye" and "!". A text that is made of
+    marks alone stays whole."""
+    body = _CLOSING.sub("", text)
+    return (body, text[len(body) :]) if body else (text, "")

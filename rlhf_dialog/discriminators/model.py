@@ -7,7 +7,7 @@ dialogue, Li et al. 2017). Contexts and replies arrive as text, so that any gene
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -48,6 +48,7 @@ class Discriminator:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
+    fresh: bool = False  # its encoder has learnt nothing yet
 
     @torch.no_grad()
     def __call__(self, contexts: Sequence[Sequence[str]], replies: Sequence[str]) -> torch.Tensor:
@@ -195,7 +196,7 @@ def fresh_discriminator(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForSequenceClassification.from_config(config)
-    return _complete(model, tokenizer, max_tokens)
+    return replace(_complete(model, tokenizer, max_tokens), fresh=True)
 
 
 def wordpiece_vocabulary(texts: Iterable[str], *, size: int) -> dict[str, int]:

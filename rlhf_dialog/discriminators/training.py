@@ -6,7 +6,6 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -47,17 +46,17 @@ def pretrain(
     rng = random.Random(seed)
     train, held_out = split_pools(pools, rng, lengths=settings.match_lengths)
     shares = fake_shares(settings)
-    optimizer = torch.optim.AdamW(
-        discriminator.model.parameters(), lr=settings.discriminator_learning_rate, weight_decay=0.01
-    )
+    rate, order_steps = pace(discriminator, settings)
+    optimizer = torch.optim.AdamW(discriminator.model.parameters(), lr=rate, weight_decay=0.01)
     steps = max(1, 2 * len(train["real"]) // settings.discriminator_batch_size)
     total = settings.discriminator_epochs * steps
     scheduler = get_linear_schedule_with_warmup(optimizer, total // 20, total)
     report: dict[str, float] = {}
     best_state, patience = None, 2
     torch.manual_seed(seed)
-    with progress(description, settings.word_order_steps + total) as advance:
-        learn_word_order(discriminator, train, settings, rng, advance)
+    with progress(description, order_steps + total) as advance:
+        if order_steps:
+            learn_word_order(discriminator, _turns(pools, train), settings, rng, advance)
         for _ in range(settings.discriminator_epochs):
             for batch in batches(train, shares, settings.discriminator_batch_size, steps, rng):
                 step(discriminator, optimizer, scheduler, batch, settings.label_smoothing)
@@ -75,39 +74,57 @@ def pretrain(
     return report
 
 
+def pace(discriminator: Discriminator, settings: DiscriminatorSettings) -> tuple[float, int]:
+    """Peak learning rate of pretraining, and steps that learn the order of words before it: as set,
+    or what suits a fresh encoder (1e-3, 400) or a pretrained one, which knows it (5e-5, 0)."""
+    rate, steps = settings.discriminator_learning_rate, settings.word_order_steps
+    if rate is None:
+        rate = 1e-3 if discriminator.fresh else 5e-5
+    if steps is None:
+        steps = 400 if discriminator.fresh else 0
+    return rate, steps
+
+
 def learn_word_order(
     discriminator: Discriminator,
-    pools: Mapping[str, Sequence[Pair]],
+    texts: Sequence[str],
     settings: DiscriminatorSettings,
     rng: random.Random,
     advance: Callable[[], None],
 ) -> None:
-    """`word_order_steps` steps in which everybody's replies are told from their own words in
-    disorder.
+    """Steps in which everybody's turns are told from their own words in disorder; see `pace`.
 
     A fresh encoder that begins with the character may stay a bag of words, which takes the
     character's words in any order; whether it does hangs on the seed. Here nothing but order tells
     the halves of a batch apart, and without contexts there is little else to look at. The learning
-    rate is twice that of pretraining.
+    rate is twice that of pretraining, whose head begins anew: this one's points at order alone.
     """
-    steps = settings.word_order_steps
-    said = [
-        replace(pair, context=("",), kind="real")
-        for kind in ("real", "cast")
-        for pair in pools.get(kind, ())
-        if pair.reply.split()
-    ]
-    optimizer = torch.optim.AdamW(
-        discriminator.model.parameters(),
-        lr=2 * settings.discriminator_learning_rate,
-        weight_decay=0.01,
-    )
-    scheduler = get_linear_schedule_with_warmup(optimizer, steps // 5, steps)
+    rate, steps = pace(discriminator, settings)
+    said = [Pair(("",), text, "real", "") for text in texts]
+    optimizer = torch.optim.AdamW(discriminator.model.parameters(), lr=2 * rate, weight_decay=0.01)
+    scheduler = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
+    inner = f"{discriminator.model.base_model_prefix}."
+    state = discriminator.model.state_dict()
+    head = {name: part.clone() for name, part in state.items() if not name.startswith(inner)}
     for _ in range(steps):
         intact = rng.sample(said, min(settings.discriminator_batch_size, len(said)))
         batch = [*intact, *disordered_fakes(intact, rng)]
         step(discriminator, optimizer, scheduler, batch, settings.label_smoothing)
         advance()
+    discriminator.model.load_state_dict(head, strict=False)
+
+
+def _turns(pools: Mapping[str, Sequence[Pair]], train: Mapping[str, Sequence[Pair]]) -> list[str]:
+    """What people said in the dialogues that are trained on, replies and turns that they answer."""
+    dialogues = {pair.dialogue_id for pair in (*train["real"], *train.get("cast", ()))}
+    said = {
+        text
+        for kind in ("real", "cast")
+        for pair in pools.get(kind, ())
+        if pair.dialogue_id in dialogues
+        for text in (pair.reply, pair.answered)
+    }
+    return sorted(text for text in said if text.split())
 
 
 def _merit(report: Mapping[str, float]) -> tuple[float, float]:

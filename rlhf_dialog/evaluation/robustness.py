@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rlhf_dialog.dialogues.labelled import LabelledReply
+from rlhf_dialog.dialogues.words import split_closing_mark
 
 # (contexts, replies) -> scores (B,) float64
 Scores = Callable[[Sequence[Sequence[str]], Sequence[str]], np.ndarray]
@@ -46,8 +47,8 @@ EDITS: dict[str, Callable[[str], str]] = {
 
 
 def _repeated(reply: LabelledReply, rng: random.Random) -> str:
-    units, joint = _units(reply.reply)
-    return joint.join(units[:2] * 4)
+    units, joint, mark = _units(reply.reply)
+    return joint.join(units[:2] * 4) + mark
 
 
 def _copied_context(reply: LabelledReply, rng: random.Random) -> str:
@@ -55,14 +56,18 @@ def _copied_context(reply: LabelledReply, rng: random.Random) -> str:
 
 
 def _shuffled_words(reply: LabelledReply, rng: random.Random) -> str:
-    units, joint = _units(reply.reply)
-    return joint.join(rng.sample(units, len(units)))
+    units, joint, mark = _units(reply.reply)
+    return joint.join(rng.sample(units, len(units))) + mark
 
 
-def _units(reply: str) -> tuple[list[str], str]:
-    """(words, " "), or (characters, "") where there are no spaces."""
-    words = reply.split()
-    return (words, " ") if len(words) > 1 else (list(reply.strip()), "")
+def _units(reply: str) -> tuple[list[str], str, str]:
+    """Words, " " and the closing mark; characters and "" where there are no spaces.
+
+    The mark stays where it is: a model that misses it at the end has not seen what is broken.
+    """
+    body, mark = split_closing_mark(reply.strip())
+    words = body.split()
+    return (words, " ", mark) if len(words) > 1 else (list(body), "", mark)
 
 
 DEGENERATE: dict[str, Callable[[LabelledReply, random.Random], str]] = {

@@ -162,14 +162,18 @@ class DiscriminatorSettings:
     fresh_discriminator_layers: int = explained(2, "Layers of a fresh discriminator or judge.")
     discriminator_max_tokens: int = explained(96, "Longest (context, reply) pair, in its tokens.")
     discriminator_epochs: int = explained(6, "Most passes of pretraining; it stops early.")
-    discriminator_learning_rate: float = explained(5e-4, "Learning rate of pretraining (AdamW).")
+    discriminator_learning_rate: float | None = explained(
+        None,
+        "Peak learning rate of pretraining (AdamW); without it 1e-3 for a fresh encoder, 5e-5 for "
+        "one that is given.",
+    )
     discriminator_batch_size: int = explained(
         32, "Pairs per step of pretraining, half real and half fake."
     )
-    word_order_steps: int = explained(
-        100,
-        "Steps before pretraining in which replies are told from their words shuffled; a fresh "
-        "encoder needs them, a pretrained one knows the order of words; 0: none.",
+    word_order_steps: int | None = explained(
+        None,
+        "Steps before pretraining in which turns are told from their own words in disorder; "
+        "without it 400 for a fresh encoder, none for one that is given and knows the order.",
     )
     label_smoothing: float = explained(
         0.1, "Real replies are labelled 1 - x, fakes x, in pretraining and refresh."
@@ -204,7 +208,8 @@ class DiscriminatorSettings:
         at_least(self, 1, "discriminator_epochs", "refresh_steps", "fresh_discriminator_layers")
         at_least(self, 2, "discriminator_batch_size", "refresh_batch_size", "refresh_samples")
         at_least(self, 0, "refresh_every", "replay_size", "refresh_learning_rate")
-        at_least(self, 0, "word_order_steps")
+        if self.word_order_steps is not None:
+            at_least(self, 0, "word_order_steps")
         at_least(self, 16, "discriminator_max_tokens")
         kinds = ("generated_share", "cast_share", "wrong_context_share", "degenerate_share")
         shares(self, *kinds, "refresh_floor", "refresh_ceiling", "refresh_generated_share")
