@@ -15,7 +15,7 @@ _TOKENS = regex.compile(
     r"|[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*"
     r"|(?=\S)\X"
 )
-_CLOSING = regex.compile(r"[^\p{L}\p{M}\p{N}\s]+$")
+_CLOSING = regex.compile(r"[^\p{L}\p{M}\p{N}\p{Cc}\s]+$")
 
 
 def tokenize(text: str) -> list[str]:

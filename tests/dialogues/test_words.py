@@ -17,3 +17,24 @@ def test_words_are_counted_without_punctuation():
     assert words.count_words("Don't — say: 네, 좋아요 !") == 4
     assert words.count_words("お茶。") == 2
     assert words.count_words("... ?!") == 0
+
+
+@given(st.text())
+def test_a_closing_mark_is_all_that_is_split_off(text):
+    body, mark = words.split_closing_mark(text)
+    assert body + mark == text
+    assert not any(character.isalnum() or character.isspace() for character in mark)
+    assert bool(body) == bool(text)
+
+
+def test_closing_marks_in_several_scripts():
+    for text, mark in (
+        ("Aye, aye?!", "?!"),
+        ('She said "no."', '."'),
+        ("Aye", ""),
+        ("좋아요…", "…"),
+        ("はい。", "。"),
+        ("Tea 🫖", "🫖"),
+        ("...", ""),  # nothing else is there
+    ):
+        assert words.split_closing_mark(text)[1] == mark

@@ -130,6 +130,14 @@ def test_a_copied_turn_is_spelt_as_the_generator_spells():
     assert "no way !" in broken and not any("NO" in reply for reply in broken)
 
 
+def test_the_mark_that_closes_a_reply_does_not_tell_that_it_is_broken():
+    closed = [Pair(("Tea?",), "Aye, the tide is late!", "real", "d", answered="Tea!")]
+    for seed in range(40):
+        for pair in degenerate_fakes(closed, random.Random(seed)):
+            copied = set(pair.reply.split()) == {"Tea!"}
+            assert copied or (pair.reply.count("!") == 1 and pair.reply.endswith("!")), pair.reply
+
+
 def test_a_reply_without_spaces_is_broken_too():
     japanese = [Pair(("お茶は?",), "私はお茶が好きです", "real", "d")]
     broken = {

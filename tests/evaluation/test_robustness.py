@@ -43,6 +43,7 @@ def test_edits(edit, reply, edited):
         ("empty", "a b c", ""),
         ("repeated", "a b c", "a b a b a b a b"),
         ("repeated", "안녕하세요", "안녕안녕안녕안녕"),
+        ("repeated", "a b, c?!", "a b, a b, a b, a b,?!"),
         ("copied_context", "a", "Who is there?"),
     ],
 )
@@ -54,6 +55,7 @@ def test_shuffled_words_are_the_same_words_in_any_script():
     shuffle = DEGENERATE["shuffled_words"]
     words = shuffle(real("one two three four five"), random.Random(0)).split()
     assert sorted(words) == ["five", "four", "one", "three", "two"] != words
+    assert shuffle(real("one two three four five!"), random.Random(0)) == " ".join(words) + "!"
     assert sorted(shuffle(real("おはようございます"), random.Random(0))) == sorted(
         "おはようございます"
     )
