@@ -31,6 +31,10 @@ def write_files(place):
     sizes = {"hidden_size": 32, "layers": 1, "seed": 0}
     generator = fresh_generator("gpt2", texts, vocab_size=400, heads=2, positions=256, **sizes)
     generator.save(place / "models/generator")
+    summarizer = fresh_generator(
+        "blenderbot-small", texts, vocab_size=400, heads=2, positions=128, **sizes
+    )
+    summarizer.save(place / "models/summarizer")
     for name in ("discriminator", "judge"):
         encoder = fresh_discriminator(texts, max_tokens=160, **sizes)
         encoder.save(place / "models" / name)
