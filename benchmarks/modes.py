@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich import box
@@ -106,7 +108,14 @@ def run_mode(mode: str, folder: Path, *options: str, timeout: float = 400) -> di
             environment |= {"GLOO_SOCKET_IFNAME": "veth0"}
         with (folder / f"machine-{number}.log").open("w") as log:
             started.append(
-                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+                subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # to be ended with all it has launched
+                )
             )
     try:
         deadline = time.monotonic() + timeout
@@ -117,7 +126,8 @@ def run_mode(mode: str, folder: Path, *options: str, timeout: float = 400) -> di
         codes.append(f"none after {timeout:.0f} s")
     finally:
         for process in started:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         if mode == "two_machines":
             remove_namespaces()
     if any(codes):

@@ -4,42 +4,60 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 
 import torch
 from torch.utils.cpp_extension import get_default_build_root
 
+BETWEEN_LOOKS = 0.5  # seconds
+
 
 def prepare_extensions() -> None:
-    """Chooses the folder of compiled operators, where the user has not, and frees abandoned locks.
+    """Chooses the folder of compiled operators and frees its abandoned locks.
 
     The folder is this machine's own: operators are compiled for its processor, and machines may
-    share a home folder. To be called before the first operator is loaded.
+    share a home folder, where nobody can see what another one's processes hold. One that the user
+    has chosen (TORCH_EXTENSIONS_DIR) is left as it is. To be called before the first operator is
+    loaded.
     """
-    if "TORCH_EXTENSIONS_DIR" not in os.environ:
-        python = "".join(platform.python_version_tuple()[:2])
-        name = f"{platform.node()}-py{python}-torch{torch.__version__}"
-        os.environ["TORCH_EXTENSIONS_DIR"] = str(Path(get_default_build_root()) / name)
+    if "TORCH_EXTENSIONS_DIR" in os.environ:
+        return
+    python = "".join(platform.python_version_tuple()[:2])
+    name = f"{platform.node()}-py{python}-torch{torch.__version__}"
+    folder = Path(get_default_build_root()) / name
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        remove_abandoned_locks(Path(os.environ["TORCH_EXTENSIONS_DIR"]))
+        remove_abandoned_locks(folder)
 
 
 def remove_abandoned_locks(folder: Path) -> list[Path]:
     """Removes the locks below `folder` that no living process holds; returns them.
 
     torch's `FileBaton` is a file that its holder keeps open. Of a process that was killed the file
-    stays, and everyone after it would wait for ever.
+    stays, and everyone after it would wait for ever. Each is looked at twice, a moment apart: one
+    that was closed to be removed is gone by then, and one that was made anew is another file.
     """
     abandoned = []
-    for lock in folder.glob("*/lock"):
-        try:
-            found = lock.stat()
-            if not _is_open(lock) and lock.stat().st_ino == found.st_ino:
-                lock.unlink()
-                abandoned.append(lock)
-        except FileNotFoundError:  # released meanwhile
-            continue
+    first = {lock: state for lock in folder.glob("*/lock") if (state := _abandoned(lock))}
+    if first:
+        time.sleep(BETWEEN_LOOKS)
+    for lock, state in first.items():
+        if _abandoned(lock) == state:
+            lock.unlink(missing_ok=True)
+            abandoned.append(lock)
     return abandoned
+
+
+def _abandoned(lock: Path) -> tuple[int, int] | None:
+    """(inode, time of its last change, ns) of a lock of this user's that nobody has open."""
+    try:
+        found = lock.stat()
+    except OSError:  # released meanwhile
+        return None
+    if found.st_uid != os.getuid() or _is_open(lock):
+        return None
+    return found.st_ino, found.st_ctime_ns
 
 
 def _is_open(path: Path) -> bool:

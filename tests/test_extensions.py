@@ -46,10 +46,27 @@ def test_the_lock_of_a_killed_process_goes(held, tmp_path):
     assert FileBaton(lock).try_acquire()
 
 
+def test_a_lock_that_is_made_anew_meanwhile_stays(held, tmp_path, monkeypatch):
+    """As where its holder ends between two looks, and another process takes its turn."""
+    lock, holder = held
+    holder.kill()
+    holder.wait()
+
+    def made_anew(seconds):
+        lock.unlink()
+        lock.touch()
+
+    monkeypatch.setattr("rlhf_dialog.extensions.time.sleep", made_anew)
+    assert remove_abandoned_locks(tmp_path) == [] and lock.exists()
+
+
 def test_the_folder_is_the_users_or_this_machines(monkeypatch, tmp_path):
+    lock = tmp_path / "an_operator" / "lock"
+    lock.parent.mkdir()
+    lock.touch()
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     prepare_extensions()
-    assert os.environ["TORCH_EXTENSIONS_DIR"] == str(tmp_path)
+    assert os.environ["TORCH_EXTENSIONS_DIR"] == str(tmp_path) and lock.exists()
     monkeypatch.delenv("TORCH_EXTENSIONS_DIR")
     prepare_extensions()
     assert os.uname().nodename in os.environ["TORCH_EXTENSIONS_DIR"]

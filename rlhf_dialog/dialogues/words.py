@@ -15,7 +15,7 @@ _TOKENS = regex.compile(
     r"|[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*"
     r"|(?=\S)\X"
 )
-_CLOSING = regex.compile(r"[^\p{L}\p{M}\p{N}\p{Cc}\s]+$")
+_CLOSING = regex.compile(r"\s*[^\p{L}\p{M}\p{N}\p{Cc}\s]+\Z")
 
 
 def tokenize(text: str) -> list[str]:
@@ -38,7 +38,19 @@ def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 
 
 def split_closing_mark(text: str) -> tuple[str, str]:
-    """A text without the marks that close it, and these: "Aye, aye" and "!". A text that is made of
-    marks alone stays whole."""
+    """A text without the marks that close it, and these, with the space before them: "Aye, aye" and
+    "!", "no way" and " !". A text that is made of marks alone stays whole."""
     body = _CLOSING.sub("", text)
     return (body, text[len(body) :]) if body else (text, "")
+
+
+def split_words(text: str) -> tuple[list[str], str, str]:
+    """Words, the space between them, and the mark that closes the text; characters where there is
+    a single word, as in Japanese.
+
+    To be put together in another way: the mark is no part, as moved or lost it would tell by itself
+    that something was done to the text.
+    """
+    body, mark = split_closing_mark(text.strip())
+    words = body.split()
+    return (words, " ", mark) if len(words) > 1 else (list(body), "", mark)

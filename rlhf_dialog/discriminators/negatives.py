@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rlhf_dialog.dialogues.schema import Example, speaker_key
-from rlhf_dialog.dialogues.words import split_closing_mark
+from rlhf_dialog.dialogues.words import split_words
 from rlhf_dialog.errors import UserError
 
 
@@ -90,13 +90,13 @@ def disordered_fakes(pairs: Sequence[Pair], rng: random.Random) -> list[Pair]:
 
 
 def _too_short(real: Pair, rng: random.Random) -> str:
-    parts, between, mark = _parts(real.reply)
+    parts, between, mark = split_words(real.reply)
     start = rng.randrange(len(parts))
     return between.join(parts[start : start + rng.randint(1, 2)]) + mark
 
 
 def _repeated(real: Pair, rng: random.Random) -> str:
-    parts, between, mark = _parts(real.reply)
+    parts, between, mark = split_words(real.reply)
     width = rng.randint(1, min(3, len(parts)))
     start = rng.randrange(len(parts) - width + 1)
     return between.join(parts[start : start + width] * rng.randint(2, 5)) + mark
@@ -115,19 +115,8 @@ def _copied_turn(real: Pair, rng: random.Random) -> str:
 
 
 def _shuffled(real: Pair, rng: random.Random) -> str:
-    parts, between, mark = _parts(real.reply)
+    parts, between, mark = split_words(real.reply)
     return between.join(rng.sample(parts, len(parts))) + mark
-
-
-def _parts(text: str) -> tuple[list[str], str, str]:
-    """Words, the space between them, and the mark that closes the text; characters where there is
-    a single word, as in Japanese.
-
-    The mark is no part: moved or lost, it would tell by itself that a reply is broken.
-    """
-    body, mark = split_closing_mark(text.strip())
-    words = body.split()
-    return (words, " ", mark) if len(words) > 1 else (list(body), "", mark)
 
 
 def match_lengths(

@@ -56,7 +56,8 @@ def pretrain(
     torch.manual_seed(seed)
     with progress(description, order_steps + total) as advance:
         if order_steps:
-            learn_word_order(discriminator, _turns(pools, train), settings, rng, advance)
+            turns = _turns(pools, train)
+            learn_word_order(discriminator, turns, settings, rng, advance, rate, order_steps)
         for _ in range(settings.discriminator_epochs):
             for batch in batches(train, shares, settings.discriminator_batch_size, steps, rng):
                 step(discriminator, optimizer, scheduler, batch, settings.label_smoothing)
@@ -71,7 +72,7 @@ def pretrain(
                 break
     if best_state is not None:
         discriminator.model.load_state_dict(best_state)
-    return report
+    return report | {"learning_rate": rate, "word_order_steps": order_steps}
 
 
 def pace(discriminator: Discriminator, settings: DiscriminatorSettings) -> tuple[float, int]:
@@ -91,15 +92,16 @@ def learn_word_order(
     settings: DiscriminatorSettings,
     rng: random.Random,
     advance: Callable[[], None],
+    rate: float,
+    steps: int,
 ) -> None:
-    """Steps in which everybody's turns are told from their own words in disorder; see `pace`.
+    """`steps` steps in which everybody's turns are told from their own words in disorder.
 
     A fresh encoder that begins with the character may stay a bag of words, which takes the
     character's words in any order; whether it does hangs on the seed. Here nothing but order tells
     the halves of a batch apart, and without contexts there is little else to look at. The learning
     rate is twice that of pretraining, whose head begins anew: this one's points at order alone.
     """
-    rate, steps = pace(discriminator, settings)
     said = [Pair(("",), text, "real", "") for text in texts]
     optimizer = torch.optim.AdamW(discriminator.model.parameters(), lr=2 * rate, weight_decay=0.01)
     scheduler = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rlhf_dialog.dialogues.labelled import LabelledReply
-from rlhf_dialog.dialogues.words import split_closing_mark
+from rlhf_dialog.dialogues.words import split_words
 
 # (contexts, replies) -> scores (B,) float64
 Scores = Callable[[Sequence[Sequence[str]], Sequence[str]], np.ndarray]
@@ -47,7 +47,7 @@ EDITS: dict[str, Callable[[str], str]] = {
 
 
 def _repeated(reply: LabelledReply, rng: random.Random) -> str:
-    units, joint, mark = _units(reply.reply)
+    units, joint, mark = split_words(reply.reply)
     return joint.join(units[:2] * 4) + mark
 
 
@@ -56,18 +56,8 @@ def _copied_context(reply: LabelledReply, rng: random.Random) -> str:
 
 
 def _shuffled_words(reply: LabelledReply, rng: random.Random) -> str:
-    units, joint, mark = _units(reply.reply)
+    units, joint, mark = split_words(reply.reply)
     return joint.join(rng.sample(units, len(units))) + mark
-
-
-def _units(reply: str) -> tuple[list[str], str, str]:
-    """Words, " " and the closing mark; characters and "" where there are no spaces.
-
-    The mark stays where it is: a model that misses it at the end has not seen what is broken.
-    """
-    body, mark = split_closing_mark(reply.strip())
-    words = body.split()
-    return (words, " ", mark) if len(words) > 1 else (list(body), "", mark)
 
 
 DEGENERATE: dict[str, Callable[[LabelledReply, random.Random], str]] = {

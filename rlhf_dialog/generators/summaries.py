@@ -148,10 +148,14 @@ def load_summarizer(
     positions = getattr(config, "max_position_embeddings", None) or MOST_TOKENS
     if tokens > positions:
         raise UserError(
-            f"summary_tokens: {tokens} is more than the {positions} positions of {name}; lower it."
+            f"summary_tokens: {tokens} is more than the {positions} tokens that {name} may write; "
+            "lower it."
         )
     own = (getattr(config, "task_specific_params", None) or {}).get("summarization", {})
     model.generation_config.update(**own)
+    # One summary a text, as long as `summary_tokens` says: models for news ask for more.
+    shortest = min(model.generation_config.min_length or 0, tokens // 2)
+    model.generation_config.update(max_length=None, min_length=shortest, num_return_sequences=1)
     prefix = own.get("prefix") or getattr(config, "prefix", None) or ""
     most = min(tokenizer.model_max_length, positions, MOST_TOKENS)
     return Summarizer(model.eval().to(own_device()), tokenizer, prefix, most, tokens)

@@ -183,12 +183,17 @@ class Cards:
     def _texts(self, part: str) -> dict[str, Any]:
         kind = "generator" if part == "generator" else "discriminator"
         stack = (self.run.report or {}).get("versions", {})
+        told = self.run.held_out.get(part, {})  # what training chose where nothing was set
+        values = {
+            "discriminator_learning_rate": told.get("learning_rate"),
+            "word_order_steps": told.get("word_order_steps"),
+        } | {name: value for name, value in self.config.items() if value is not None}
         return {
             "data_text": self._data_text(),
             "training": [
-                (name, md(str(self.config[name])))
+                (name, md(str(values[name])))
                 for name in _TRAINING[kind].split()
-                if self.config.get(name) is not None
+                if values.get(name) is not None
             ],
             "versions": ", ".join(f"{name} {v}" for name, v in stack.items()) or "see the package",
             "language_name": f"`{self.settings.language}`",

@@ -210,6 +210,8 @@ class DiscriminatorSettings:
         at_least(self, 0, "refresh_every", "replay_size", "refresh_learning_rate")
         if self.word_order_steps is not None:
             at_least(self, 0, "word_order_steps")
+        if self.discriminator_learning_rate is not None:
+            at_least(self, 0, "discriminator_learning_rate")
         at_least(self, 16, "discriminator_max_tokens")
         kinds = ("generated_share", "cast_share", "wrong_context_share", "degenerate_share")
         shares(self, *kinds, "refresh_floor", "refresh_ceiling", "refresh_generated_share")

@@ -23,7 +23,7 @@ def test_words_are_counted_without_punctuation():
 def test_a_closing_mark_is_all_that_is_split_off(text):
     body, mark = words.split_closing_mark(text)
     assert body + mark == text
-    assert not any(character.isalnum() or character.isspace() for character in mark)
+    assert not any(character.isalnum() for character in mark)
     assert bool(body) == bool(text)
 
 
@@ -32,9 +32,10 @@ def test_closing_marks_in_several_scripts():
         ("Aye, aye?!", "?!"),
         ('She said "no."', '."'),
         ("Aye", ""),
+        ("no way !", " !"),
         ("좋아요…", "…"),
         ("はい。", "。"),
-        ("Tea 🫖", "🫖"),
+        ("Tea 🫖", " 🫖"),
         ("...", ""),  # nothing else is there
     ):
         assert words.split_closing_mark(text)[1] == mark

@@ -130,12 +130,15 @@ def test_a_copied_turn_is_spelt_as_the_generator_spells():
     assert "no way !" in broken and not any("NO" in reply for reply in broken)
 
 
-def test_the_mark_that_closes_a_reply_does_not_tell_that_it_is_broken():
-    closed = [Pair(("Tea?",), "Aye, the tide is late!", "real", "d", answered="Tea!")]
+@pytest.mark.parametrize("mark", ["!", " !"])
+def test_the_mark_that_closes_a_reply_does_not_tell_that_it_is_broken(mark):
+    reply = f"Aye, the tide is late{mark}"
+    closed = [Pair(("Tea",), reply, "real", "d")]
     for seed in range(40):
         for pair in degenerate_fakes(closed, random.Random(seed)):
-            copied = set(pair.reply.split()) == {"Tea!"}
-            assert copied or (pair.reply.count("!") == 1 and pair.reply.endswith("!")), pair.reply
+            copied = set(pair.reply.split()) == {"Tea"}
+            assert copied or pair.reply.removesuffix(mark).count("!") == 0, pair.reply
+            assert copied or pair.reply.endswith(mark), pair.reply
 
 
 def test_a_reply_without_spaces_is_broken_too():

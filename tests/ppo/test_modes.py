@@ -19,12 +19,10 @@ MODES = ("multi_cpu", "deepspeed_zero2", "deepspeed_zero3")
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """mode -> family -> what each process measured; launched when first asked for, and after a run
-    that was killed while it loaded DeepSpeed's operator."""
-    prepare_extensions()
-    lock = Path(os.environ["TORCH_EXTENSIONS_DIR"]) / "deepspeed_shm_comm" / "lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    lock.touch()
+    """mode -> family -> what each process measured; launched when first asked for.
+
+    As after a run that was killed while it loaded DeepSpeed's operator, whose lock stayed.
+    """
     found = {}
 
     def ask(mode):
@@ -34,7 +32,15 @@ def told(tmp_path_factory):
         assert found[mode], f"{mode}: its launch failed; an earlier test says how"
         return found[mode]
 
-    return ask
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        prepare_extensions()
+        lock = Path(os.environ["TORCH_EXTENSIONS_DIR"]) / "deepspeed_shm_comm" / "lock"
+        patch.delenv("TORCH_EXTENSIONS_DIR")
+        lock.parent.mkdir(parents=True)
+        lock.touch()
+        yield ask
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -34,6 +34,7 @@ def write_run(folder, generator, *, character="PLUME", base=None, **changed):
         "response_length": 8,
         "generator_share": 0.5,
         "learning_rate": 1e-4,
+        "discriminator_learning_rate": None,
         "word_order_steps": 40,
         "judge": "/home/somebody/models/judge",
         "output_dir": str(folder),
@@ -53,7 +54,10 @@ def write_run(folder, generator, *, character="PLUME", base=None, **changed):
         "config": config,
         "character": character,
         "test_contexts": 576,
-        "held_out": {"discriminator": {"auc/cast": 0.77}, "shortcuts": {"length": {}}},
+        "held_out": {
+            "discriminator": {"auc/cast": 0.77, "learning_rate": 1e-3, "word_order_steps": 400},
+            "shortcuts": {"length": {}},
+        },
     }
     (folder / "report.json").write_text(json.dumps(report))
     generator.model.config._name_or_path = "/home/somebody/models/base"

@@ -187,7 +187,9 @@ def test_the_discriminators_card_knows_its_encoder(run, loopback, kind, name, pa
     card = loopback.repositories["model", "me/plume-discriminator"].files["README.md"].decode()
     assert f"{name} |" in card and paper in card and ("devlin2019" in card) == (kind == "bert")
     assert "| cast | 0.770 |" in card and "were not written" not in card
-    assert "| `word_order_steps` | 40 |" in card.replace("\\_", "_")
+    training = card.replace("\\_", "_")
+    assert "| `word_order_steps` | 40 |" in training  # as set
+    assert "| `discriminator_learning_rate` | 0.001 |" in training  # as training chose it
 
 
 def test_a_folder_that_the_run_has_not(run, loopback):
