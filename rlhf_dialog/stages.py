@@ -117,7 +117,7 @@ def general_examples(
         settings.warm_start_dialogues_columns,
     )
     dialogues = without_held_out(script, read)
-    if len(read) > len(dialogues):
+    if len(read) > len(dialogues) and summarise is None:  # else it has been told before
         console.print(
             f"{escape(settings.warm_start_dialogues)}: {len(read) - len(dialogues)} left out, "
             "which discriminator, judge or test hold too"

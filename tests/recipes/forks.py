@@ -91,10 +91,12 @@ def _import_all():
 def _serve():
     _import_all()
     answers = os.fdopen(os.dup(1), "w")
+    running = set()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
             answer = {"status": _status_of(request["wait"])}
+            running.discard(request["wait"])
         elif "ended" in request:
             look = os.WEXITED | os.WNOHANG | os.WNOWAIT
             answer = {"ended": os.waitid(os.P_PID, request["ended"], look) is not None}
@@ -102,8 +104,11 @@ def _serve():
             number = os.fork()
             if number == 0:
                 _become(**request)
+            running.add(number)
             answer = {"number": number}
         print(json.dumps(answer), file=answers, flush=True)
+    for number in running:  # of a test that failed
+        os.kill(number, signal.SIGKILL)
 
 
 def _status_of(number, seconds=400):
