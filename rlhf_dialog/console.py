@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -110,7 +111,8 @@ def use_all_cores() -> None:
 
 
 def run_recipe(main: Callable[[], None]) -> None:
-    """Runs a recipe; a `UserError` or a full disk becomes one sentence on stderr and status 2."""
+    """Runs a recipe; a `UserError` or a full disk becomes one sentence on stderr and status 2, and
+    Ctrl-C outside of PPO, which saves first, one and status 130."""
     quiet_libraries()
     use_all_cores()
     try:
@@ -123,6 +125,10 @@ def run_recipe(main: Callable[[], None]) -> None:
             raise
         where = error.filename or "a file of the run"
         told = f"{where}: {error.strerror}; make room, and go on from the last checkpoint."
+    except KeyboardInterrupt:
+        if is_main_process():
+            print("\nstopped: what this stage has done so far is not kept.", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     else:
         if PartialState._shared_state and PartialState().num_processes > 1:
             end_process()

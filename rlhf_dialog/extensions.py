@@ -27,8 +27,8 @@ def prepare_extensions() -> None:
     name = f"{platform.node()}-py{python}-torch{torch.__version__}"
     folder = Path(get_default_build_root()) / name
     os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        remove_abandoned_locks(folder)
+    # By each process: one that waits for a lock takes its removal for a finished build.
+    remove_abandoned_locks(folder)
 
 
 def remove_abandoned_locks(folder: Path) -> list[Path]:

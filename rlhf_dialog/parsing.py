@@ -89,7 +89,11 @@ def parse(
         arguments += ["--config", str(default_config)]
     if "--config" in arguments:
         _check_file(arguments, hints)
-    parser = _TypedParser(list(dataclass_types))
+    parser = _TypedParser(
+        list(dataclass_types),
+        description="--config FILE: a YAML file of any of these values (one `name: value` a line); "
+        "what is given on the command line wins.",
+    )
     parser.error = _refuse  # its own prints the usage of some 200 flags before the one sentence
     try:
         settings = parser.parse_args_and_config(arguments)

@@ -78,8 +78,8 @@ def refuse_used(folder: str | Path) -> None:
         ) from error
     if used:
         raise UserError(
-            f"--output_dir {path}: already holds a run or other files; give a new folder, or "
-            "remove this one first."
+            f"--output_dir {path}: already holds a run or other files; give a new folder, remove "
+            "this one, or go on with a run that was stopped: --resume_from_checkpoint latest."
         )
 
 

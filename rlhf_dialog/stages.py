@@ -331,6 +331,13 @@ def describe_script(script: Script) -> None:
         f"[bold]{escape(script.settings.character)}[/bold] in "
         f"{escape(script.settings.dialogues)}: " + "; ".join(parts)
     )
+    character = script.settings.character
+    if not any(answers_somebody_else(e, character) for e in script.everybody("discriminator")):
+        console.print(
+            f"[yellow]nobody answers anybody but {escape(character)}[/yellow]: discriminator and "
+            "judge have no replies of other characters to tell theirs from, and learn less about "
+            "how they talk; dialogues among the others would help."
+        )
 
 
 def keep_discriminator(

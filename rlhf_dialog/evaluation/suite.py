@@ -107,14 +107,16 @@ class Suite:
             for speaker in speakers
         }
         people = self._people(self.examples, self.scorers, reference)
-        general = self._people(self.general, {}, reference)
+        general: dict[str, Statistic] = {}
+        if self.general:
+            general = self._general_numbers(self._people(self.general, {}, reference))
         points = people_among_temperatures(people, self.examples, self.settings, self.weights)
         measured[HUMAN] = Measured(
             "human",
             people,
             statistics(people, self._asked(self.examples)),
             points if self.settings.temperatures else [],
-            self._general_numbers(general) if self.general else {},
+            general,
         )
         return measured
 

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from rlhf_dialog import cli
+from rlhf_dialog.evaluation.findings import number
 from tests.pages import commands
 from tests.publishing.loopback_hub import TOKEN, LoopbackHub
 from tests.recipes.helpers import ROOT, TINY
@@ -79,7 +80,7 @@ def test_both_pushes_have_arrived(done):
         weights = (folder / "runs/ann/generator/model.safetensors").read_bytes()
         assert stored.files["model.safetensors"] == weights
         report = json.loads((folder / "runs/ann/report.json").read_text())
-        value = f"{report['metrics']['judge_score']['after']:.2f}".replace("-", "−")
+        value = number(report["metrics"]["judge_score"]["after"], ".2f")
         assert f"| {value} |" in stored.files["README.md"].decode()
     licence = b"license: apache-2.0"
     assert licence in hub.repositories["model", "me/ann"].files["README.md"]
