@@ -23,12 +23,13 @@ $(READY): pyproject.toml constraints.txt
 		--editable ".[test,chat,docs]"
 	touch $(READY)
 
-demo: $(READY)
-	$(LAUNCH) recipes/seqgan_ppo.py --output_dir runs/demo-$(shell date +%Y%m%d-%H%M%S)
-
-demo-seq2seq: $(READY)
-	$(LAUNCH) recipes/seqgan_ppo.py --config recipes/configs/demo_seq2seq.yaml \
-		--output_dir runs/demo-seq2seq-$(shell date +%Y%m%d-%H%M%S)
+# Each run in a folder of its own; runs/demo leads to the newest.
+demo: CONFIG := demo
+demo-seq2seq: CONFIG := demo_seq2seq
+demo demo-seq2seq: $(READY)
+	run=$@-$$(date +%Y%m%d-%H%M%S); \
+	$(LAUNCH) recipes/seqgan_ppo.py --config recipes/configs/$(CONFIG).yaml \
+		--output_dir runs/$$run && { test -d runs/$@ -a ! -L runs/$@ || ln -sfn $$run runs/$@; }
 
 test: lint type
 	$(BIN)/python -m pytest

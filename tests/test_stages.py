@@ -11,7 +11,13 @@ from rlhf_dialog.errors import UserError
 from rlhf_dialog.evaluation_stages import general_test
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 from rlhf_dialog.settings import DialogueSettings, EvaluationSettings, GeneratorSettings
-from rlhf_dialog.stages import Script, general_examples, make_reward, save_generator
+from rlhf_dialog.stages import (
+    Script,
+    describe_script,
+    general_examples,
+    make_reward,
+    save_generator,
+)
 from rlhf_dialog.stages import make_generator as make_generator_of
 
 CONTEXT = ["tea or rain or tea"]
@@ -79,6 +85,20 @@ def test_general_conversation_teaches_nothing_of_the_test(tmp_path):
     kept, source = general_test(script, values)
     assert [example.reply for example in kept] == ["No."]
     assert source == "general.jsonl, which the warm start has read"
+
+
+def test_a_script_of_two_people_has_no_cast_to_learn_from_and_says_so(capsys):
+    turns = tuple(Turn(name, "Tea?") for name in ("Ann", "PLUME", "Ann", "PLUME"))
+    script = Script(
+        DialogueSettings(),
+        {name: [Dialogue("x", turns)] for name in ("generator", "discriminator", "judge", "test")},
+    )
+    values = SimpleNamespace(
+        dialogues=script.settings, generator=GeneratorSettings(), evaluation=EvaluationSettings()
+    )
+    assert general_test(script, values)[0] == []
+    describe_script(script)
+    assert "nobody answers anybody but PLUME" in " ".join(capsys.readouterr().out.split())
 
 
 def test_retention_reads_the_columns_that_the_warm_start_read(tmp_path):

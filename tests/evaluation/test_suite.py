@@ -141,6 +141,18 @@ def suite(make_generator, examples, finished):
     return finished
 
 
+def test_where_nobody_talks_to_anybody_else_nothing_is_said_of_retention(make_generator, examples):
+    """A script of two people has no dialogue that is not the character's."""
+    settings = EvaluationSettings(samples_per_context=1, bootstrap_resamples=50, temperatures=[])
+    scorers = {"judge": length_scorer, "discriminator": length_scorer}
+    suite = Suite(examples[:6], scorers, settings, LENGTHS, seed=0)
+    generator = make_generator("gpt2")
+    roles = ("before", "after")
+    report = summarize(suite, suite.run([Speaker(r, r, lambda: generator) for r in roles]))
+    assert report["metrics"]["judge_score"]["difference"] == 0
+    assert "the others" not in str(report) and not report.get("retention")
+
+
 def test_every_speaker_has_a_row(suite):
     rows = suite["report"]["generators"]
     assert [row["role"] for row in rows.values()] == [
