@@ -45,7 +45,7 @@ lint: $(READY)
 type: $(READY)
 	$(BIN)/mypy
 
-# About 5 minutes a run on 2 cores, 18 runs; those that are finished are not run again.
+# About 6 minutes a run on 2 cores, 18 runs; those that are finished are not run again.
 bench: $(READY)
 	set -e; for config in demo demo_seq2seq; do for seed in 0 1 2; do \
 	for reward in logit constant shuffled; do \

@@ -34,7 +34,8 @@ def pretrain(
     seed: int,
     description: str,
 ) -> dict[str, float]:
-    """Trains in place on reals against the mixed fakes; returns the held-out report.
+    """Trains in place on reals against the mixed fakes; returns the held-out report, and beside it
+    `learning_rate` and `word_order_steps` as they were taken (`pace`).
 
     `learn_word_order` comes first.
 
