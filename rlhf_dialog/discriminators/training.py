@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from rlhf_dialog.discriminators.model import Discriminator
 from rlhf_dialog.discriminators.negatives import (
     Pair,
     degenerate_fakes,
-    disordered_fakes,
     match_lengths,
     mix,
     wrong_context_fakes,
 )
+from rlhf_dialog.discriminators.word_order import learn_word_order
 from rlhf_dialog.settings import DiscriminatorSettings
 
 
@@ -57,8 +57,15 @@ def pretrain(
     torch.manual_seed(seed)
     with progress(description, order_steps + total) as advance:
         if order_steps:
-            turns = _turns(pools, train)
-            learn_word_order(discriminator, turns, settings, rng, advance, rate, order_steps)
+            learn_word_order(
+                discriminator,
+                _turns(pools, train),
+                steps=order_steps,
+                batch_size=settings.discriminator_batch_size,
+                learning_rate=2 * rate,
+                rng=rng,
+                advance=advance,
+            )
         for _ in range(settings.discriminator_epochs):
             for batch in batches(train, shares, settings.discriminator_batch_size, steps, rng):
                 step(discriminator, optimizer, scheduler, batch, settings.label_smoothing)
@@ -78,43 +85,13 @@ def pretrain(
 
 def pace(discriminator: Discriminator, settings: DiscriminatorSettings) -> tuple[float, int]:
     """Peak learning rate of pretraining, and steps that learn the order of words before it: as set,
-    or what suits a fresh encoder (1e-3, 400) or a pretrained one, which knows it (5e-5, 0)."""
+    or what suits a fresh encoder (1e-3, 500) or a pretrained one, which knows it (5e-5, 0)."""
     rate, steps = settings.discriminator_learning_rate, settings.word_order_steps
     if rate is None:
         rate = 1e-3 if discriminator.fresh else 5e-5
     if steps is None:
-        steps = 400 if discriminator.fresh else 0
+        steps = 500 if discriminator.fresh else 0
     return rate, steps
-
-
-def learn_word_order(
-    discriminator: Discriminator,
-    texts: Sequence[str],
-    settings: DiscriminatorSettings,
-    rng: random.Random,
-    advance: Callable[[], None],
-    rate: float,
-    steps: int,
-) -> None:
-    """`steps` steps in which everybody's turns are told from their own words in disorder.
-
-    A fresh encoder that begins with the character may stay a bag of words, which takes the
-    character's words in any order; whether it does hangs on the seed. Here nothing but order tells
-    the halves of a batch apart, and without contexts there is little else to look at. The learning
-    rate is twice that of pretraining, whose head begins anew: this one's points at order alone.
-    """
-    said = [Pair(("",), text, "real", "") for text in texts]
-    optimizer = torch.optim.AdamW(discriminator.model.parameters(), lr=2 * rate, weight_decay=0.01)
-    scheduler = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
-    inner = f"{discriminator.model.base_model_prefix}."
-    state = discriminator.model.state_dict()
-    head = {name: part.clone() for name, part in state.items() if not name.startswith(inner)}
-    for _ in range(steps):
-        intact = rng.sample(said, min(settings.discriminator_batch_size, len(said)))
-        batch = [*intact, *disordered_fakes(intact, rng)]
-        step(discriminator, optimizer, scheduler, batch, settings.label_smoothing)
-        advance()
-    discriminator.model.load_state_dict(head, strict=False)
 
 
 def _turns(pools: Mapping[str, Sequence[Pair]], train: Mapping[str, Sequence[Pair]]) -> list[str]:

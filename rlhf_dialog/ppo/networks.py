@@ -87,9 +87,10 @@ def reference_policy(
 
     It runs under the autocast of training, as the policy does (defect 17).
     """
-    own = accelerator.unwrap_model(model)
     with (
-        own.lm.disable_adapter() if reference is None else nullcontext(),
+        accelerator.unwrap_model(model).lm.disable_adapter()
+        if reference is None
+        else nullcontext(),
         accelerator.autocast(),
     ):
         yield reference or model

@@ -133,6 +133,8 @@ class SeqGANPPOTrainer(PPOTrainer):
         # divide them again (defects 6 and 24).
         self.accelerator.gradient_accumulation_steps = 1
         build_whole_models()
+        # Generator and critic, out of whatever wraps them. Once: to unwrap takes milliseconds.
+        self.policy: Policy = self.accelerator.unwrap_model(self.model)
         zero.schedule_engine(self.lr_scheduler, self.optimizer, self.accelerator)
         self.ref_policy = self.ref_model
         # Order of minibatches and of real replies, another one on each rank (defect 20).
@@ -373,15 +375,10 @@ class SeqGANPPOTrainer(PPOTrainer):
         """The policy for generation, in the precision of training (defect 17)."""
         gather = self.args.ds3_gather_for_generation
         with (
-            zero.ready_to_generate(self.model, self.accelerator, gather=gather) as policy,
+            zero.ready_to_generate(self.policy, self.model, self.accelerator, gather) as policy,
             self.accelerator.autocast(),
         ):
             yield policy
-
-    @property
-    def policy(self) -> Policy:
-        """Generator and critic, out of whatever wraps them."""
-        return self.accelerator.unwrap_model(self.model)
 
     def _whiten(self, values: torch.Tensor, mask: torch.Tensor, **how: bool) -> torch.Tensor:
         return objectives.masked_whiten(values, mask, self._sum_ranks, **how)

@@ -144,7 +144,7 @@ def gradients_of(
 
 @contextmanager
 def ready_to_generate(
-    model: nn.Module, accelerator: Accelerator, *, gather: bool
+    policy: Policy, model: nn.Module, accelerator: Accelerator, gather: bool
 ) -> Iterator[Policy]:
     """The policy that `model` wraps, for generation; all processes have to enter.
 
@@ -153,14 +153,17 @@ def ready_to_generate(
             Otherwise each layer is gathered at each token: slower, in less memory, and all
             processes have to generate equally often.
     """
+    if not (is_sharded(accelerator) or policy.is_gradient_checkpointing):
+        yield policy  # TRL would unwrap it anew, which takes as long as to draw several tokens
+        return
     in_step = is_sharded(accelerator) and not gather
     if in_step:  # how `generate` learns that it goes on until the last process's replies end
         set_hf_deepspeed_config(accelerator.state.deepspeed_plugin.dschf)
     try:
         with unwrap_model_for_generation(
             model, accelerator, gather_deepspeed3_params=gather
-        ) as policy:
-            yield policy
+        ) as unwrapped:
+            yield unwrapped
     finally:
         if in_step:
             unset_hf_deepspeed_config()

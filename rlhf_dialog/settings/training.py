@@ -172,8 +172,9 @@ class DiscriminatorSettings:
     )
     word_order_steps: int | None = explained(
         None,
-        "Steps before pretraining in which turns are told from their own words in disorder; "
-        "without it 400 for a fresh encoder, none for one that is given and knows the order.",
+        "Steps before pretraining in which turns are told from their own words in disorder and "
+        "masked words are guessed; without it 500 for a fresh encoder, none for one that is given "
+        "and knows the order.",
     )
     label_smoothing: float = explained(
         0.1, "Real replies are labelled 1 - x, fakes x, in pretraining and refresh."

@@ -53,7 +53,7 @@ def test_degenerate_replies_score_below_the_real_ones():
     fakes = [(real, fake) for real in test for fake in degenerate_fakes([real], rng)]
     reals = score(discriminator, [real for real, _ in fakes])
     assert len(fakes) > 300
-    assert (score(discriminator, [fake for _, fake in fakes]) < reals).mean() >= 0.92
+    assert (score(discriminator, [fake for _, fake in fakes]) < reals).mean() >= 0.94
 
 
 def test_degenerate_fakes_of_a_batch_are_made_of_its_own_reals():
