@@ -72,7 +72,7 @@ RUNS = {
         "input_form": "speakers",
         "max_turns": 4,
         "context_length": 72,
-        "warm_start_epochs": 1,
+        "warm_start_epochs": 6,
         "warm_start_schedule": "polynomial",
     },
     "DailyDialog, causal": {"data": "dailydialog", "character": "B", "warm_start_epochs": 0.3},
