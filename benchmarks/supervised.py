@@ -1,4 +1,4 @@
-"""The supervised stage on real corpora, each in the form that suits it: few minutes of one core.
+"""The supervised stage on real corpora, each in the form that suits it: minutes of one core.
 
     python benchmarks/supervised.py DATA_FOLDER --output_dir runs/supervised
 

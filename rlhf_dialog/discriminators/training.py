@@ -62,7 +62,7 @@ def pretrain(
                 _turns(pools, train),
                 steps=order_steps,
                 batch_size=settings.discriminator_batch_size,
-                learning_rate=2 * rate,
+                learning_rate=2 * rate,  # learnt better so than at the rate itself
                 rng=rng,
                 advance=advance,
             )

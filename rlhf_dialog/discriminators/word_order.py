@@ -27,13 +27,14 @@ def learn_word_order(
     rng: random.Random,
     advance: Callable[[], None],
 ) -> None:
-    """BERT's own two tasks (Devlin et al. 2019) on everybody's turns, in place, without contexts.
+    """Order from disorder, and masked words, on everybody's turns; in place, without contexts.
 
     A fresh encoder that begins with the character may stay a bag of words, which takes the
     character's words in any order; whether it does hangs on the seed. Here each turn stands beside
     its own words in disorder, and nothing but order tells the two apart. Masked words are guessed
     at the same time: a few thousand turns are soon known by heart, and what has to guess words
-    learns more of how they go together than what only judges them.
+    learns more of how they go together than what only judges them (masks as in Devlin et al. 2019,
+    but always the mask token). The head is kept: it begins pretraining as one that knows order.
 
     Args:
         batch_size: turns a step; as many in disorder join them.
@@ -41,11 +42,11 @@ def learn_word_order(
         advance: called after each step.
 
     Raises:
-        UserError: there is no token to mask words with.
+        UserError: an encoder that has no token to mask words with, or a decoder behind it.
     """
-    if discriminator.tokenizer.mask_token_id is None:
-        raise UserError("word_order_steps: the encoder's tokenizer has no mask token; give 0.")
     model = discriminator.model
+    if discriminator.tokenizer.mask_token_id is None or model.config.is_encoder_decoder:
+        raise UserError("word_order_steps: takes an encoder that has a mask token; give 0.")
     width = model.get_input_embeddings().weight.shape[1]
     guess = nn.Linear(model.config.hidden_size, width, device=model.device)
     parameters = [*model.parameters(), *guess.parameters()]

@@ -88,5 +88,5 @@ def test_words_are_masked_on_both_sides_and_guessed_where_they_are_in_order(monk
 def test_an_encoder_that_cannot_mask_is_refused_with_the_option():
     discriminator = reader()
     discriminator.tokenizer.mask_token = None
-    with pytest.raises(UserError, match="no mask token; give 0"):
+    with pytest.raises(UserError, match="has a mask token; give 0"):
         learn(discriminator, sentences(8, 6), 1)

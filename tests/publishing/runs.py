@@ -55,7 +55,7 @@ def write_run(folder, generator, *, character="PLUME", base=None, **changed):
         "character": character,
         "test_contexts": 576,
         "held_out": {
-            "discriminator": {"auc/cast": 0.77, "learning_rate": 1e-3, "word_order_steps": 400},
+            "discriminator": {"auc/cast": 0.77, "learning_rate": 1e-3, "word_order_steps": 500},
             "shortcuts": {"length": {}},
         },
     }
