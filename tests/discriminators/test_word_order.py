@@ -22,8 +22,8 @@ def sentences(count: int, seed: int) -> list[str]:
     return [" ".join(rng.choice(words) for words in SLOTS) + "." for _ in range(count)]
 
 
-def reader(seed: int = 0):
-    return fresh_discriminator(sentences(64, 1), hidden_size=32, layers=2, max_tokens=24, seed=seed)
+def reader():
+    return fresh_discriminator(sentences(64, 1), hidden_size=32, layers=2, max_tokens=24, seed=0)
 
 
 def learn(discriminator, texts, steps):
@@ -67,14 +67,20 @@ def test_words_are_masked_on_both_sides_and_guessed_where_they_are_in_order(monk
     chosen = torch.ones(ids.shape)
     chosen[:, :5] = 0.0  # below the share, so masked, where it is a word
     monkeypatch.setattr(torch, "rand", lambda shape: chosen)
-    seen = []
+    seen, read = [], []
     forward = discriminator.model.forward
-    monkeypatch.setattr(
-        discriminator.model, "forward", lambda **i: seen.append(forward(**i)) or seen[-1]
-    )
+
+    def watched(**inputs):
+        read.append(inputs["input_ids"])
+        seen.append(forward(**inputs))
+        return seen[-1]
+
+    monkeypatch.setattr(discriminator.model, "forward", watched)
     loss = word_order._loss(discriminator, guess, order).item()
     masked = (chosen == 0) & ~torch.isin(ids, special)
     assert masked[0].sum() >= 2 and masked[1].any() and not masked[:, 0].any()
+    mask = discriminator.tokenizer.mask_token_id
+    assert torch.equal(read[0], torch.where(masked, mask, ids))
     output = seen[0]
     z = output.logits.squeeze(-1).double()
     ordered = (torch.log1p(torch.exp(-z[0])) + torch.log1p(torch.exp(z[1]))) / 2
