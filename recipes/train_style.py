@@ -39,7 +39,7 @@ def main() -> None:
     for reply in said:
         kind = "real" if reply.is_wanted else "cast"
         pools[kind].append(Pair(reply.context, reply.reply, kind, reply.group))
-    if len({pair.dialogue_id for pair in pools["real"]}) < 2:
+    if len({pair.group for pair in pools["real"]}) < 2:
         raise UserError(
             f"{style.dialogues}: one dialogue in the style {style.style!r} has replies, and two "
             "are needed, one to be held out; add dialogues."

@@ -79,7 +79,7 @@ def keep_pretrained(
         return
     discriminator.save(run / PRETRAINED)
     rows = [
-        {"context": list(pair.context), "reply": pair.reply, "dialogue_id": pair.dialogue_id}
+        {"context": list(pair.context), "reply": pair.reply, "group": pair.group}
         for pair in pools["generated"]
     ]
     write_jsonl(run / PRETRAINED / FAKES, rows)
@@ -95,7 +95,7 @@ def kept_pretrained(
     lines = (run / PRETRAINED / FAKES).read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     generated = [
-        Pair(tuple(row["context"]), row["reply"], "generated", row["dialogue_id"]) for row in rows
+        Pair(tuple(row["context"]), row["reply"], "generated", row["group"]) for row in rows
     ]
     held_out = json.loads((run / PRETRAINED / HELD_OUT).read_text(encoding="utf-8"))
     return {**people, "generated": generated}, held_out

@@ -235,7 +235,8 @@ def human_pools(
     """What people said in one split: the character ("real") and the "cast".
 
     Every reply is spelt as the generator spells, so that casing and spacing tell nothing; one of
-    which its tokenizer leaves nothing is left out. Only the generator's tokenizer is asked.
+    which its tokenizer leaves nothing is left out. Only the generator's tokenizer is asked. Pairs
+    are later held out by whole groups (episodes), or by scenes where the split has but one group.
 
     Raises:
         UserError: the tokenizer leaves too little of what the character says.
@@ -245,13 +246,14 @@ def human_pools(
         "real": script.character(split),
         "cast": [e for e in script.everybody(split) if answers_somebody_else(e, character)],
     }
+    several = len({example.group for example in said["real"]}) > 1
     spelt = {
         kind: [
             Pair(
                 example.context,
                 reply,
                 kind,
-                example.dialogue_id,
+                example.group if several else example.dialogue_id,
                 generator.round_trip(example.context[-1], response_length),
             )
             for example in examples
@@ -259,8 +261,8 @@ def human_pools(
         ]
         for kind, examples in said.items()
     }
-    scenes = {pair.dialogue_id for pair in spelt["real"]}
-    if len(spelt["real"]) < FEWEST_IN_SPLIT or len(scenes) < 2:
+    groups = {pair.group for pair in spelt["real"]}
+    if len(spelt["real"]) < FEWEST_IN_SPLIT or len(groups) < 2:
         raise UserError(
             f"--generator: its tokenizer leaves {len(spelt['real'])} of {len(said['real'])} "
             f"replies of {character!r} in the split {split!r}; it does not know the script's "

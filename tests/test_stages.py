@@ -1,12 +1,14 @@
 """The stages that recipes share."""
 
 import json
+import random
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from rlhf_dialog.dialogues.schema import Dialogue, Turn
+from rlhf_dialog.discriminators.training import split_pools
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.evaluation_stages import general_test
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
@@ -15,6 +17,7 @@ from rlhf_dialog.stages import (
     Script,
     describe_script,
     general_examples,
+    human_pools,
     make_reward,
     save_generator,
 )
@@ -63,6 +66,27 @@ def test_the_band_of_lengths_is_that_of_the_settings(tmp_path, band, in_band):
 
 def _nobody():
     return Script(DialogueSettings(), {"generator": [], "discriminator": []})
+
+
+@pytest.mark.parametrize(("episodes", "apart"), [(6, "episode"), (1, "scene")])
+def test_discriminators_hold_out_whole_episodes_where_there_are_several(episodes, apart):
+    scenes = [
+        Dialogue(
+            f"scene {n}",
+            (Turn("Bob", "Tea?"), Turn("Ann", f"Tea {n}."), Turn("Cy", "No.")),
+            group=f"episode {n % episodes}",
+        )
+        for n in range(24)
+    ]
+    script = Script(DialogueSettings(character="Ann"), {"judge": scenes})
+    as_it_is = SimpleNamespace(round_trip=lambda text, longest: text)
+    pools = human_pools(script, "judge", as_it_is, response_length=8)
+    assert {pair.kind for pool in pools.values() for pair in pool} == {"real"}  # all answer Ann
+    sides = split_pools(pools, random.Random(0), lengths=True)
+    units = [{pair.group.split()[0] for pair in side["real"]} for side in sides]
+    assert units == [{apart}, {apart}]
+    train, held_out = ({pair.group for pair in side["real"]} for side in sides)
+    assert train and held_out and not train & held_out
 
 
 def test_general_conversation_teaches_nothing_of_the_test(tmp_path):

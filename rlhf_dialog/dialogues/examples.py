@@ -42,7 +42,8 @@ def make_examples(
                 texts = (turn.text for turn in before)
                 context = Context(texts, dialogue.persona_of(reply.speaker), reply.summary)
                 example = (context, reply.text, reply.speaker, dialogue.id, before[-1].speaker)
-                examples.append(Example(*example, reply.distractors, reply.weight))
+                of_turn = (reply.distractors, reply.weight)
+                examples.append(Example(*example, *of_turn, dialogue.group))
     return examples
 
 

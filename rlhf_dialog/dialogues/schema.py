@@ -168,6 +168,7 @@ class Example:
         answers: who spoke the last turn of the context, where that is known.
         distractors: wrong replies, for next-utterance classification and hits@1.
         weight: of the reply in the loss of the supervised stage.
+        group: `Dialogue.group` of that dialogue; left empty, the dialogue itself.
 
     Raises:
         UserError: an empty context, or a text that `clean_text` refuses.
@@ -180,6 +181,7 @@ class Example:
     answers: str = field(default="", compare=False)
     distractors: tuple[str, ...] = field(default=(), compare=False)
     weight: float = field(default=1.0, compare=False)
+    group: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not self.context:
@@ -193,3 +195,4 @@ class Example:
         object.__setattr__(self, "reply", clean_text(self.reply, "reply"))
         object.__setattr__(self, "speaker", clean_text(self.speaker, "speaker"))
         object.__setattr__(self, "dialogue_id", clean_text(self.dialogue_id, "dialogue_id"))
+        object.__setattr__(self, "group", self.group or self.dialogue_id)

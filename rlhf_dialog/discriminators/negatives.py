@@ -28,7 +28,7 @@ class Pair:
     context: tuple[str, ...]
     reply: str
     kind: str  # "real", or a row of the table above
-    dialogue_id: str  # of the context
+    group: str  # what is held out as a whole: the dialogue of the context, or its episode
     answered: str = ""  # the turn that is answered, spelt as replies are; left empty: as it stands
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class Pair:
 def fakes(kind: str, reals: Sequence[Pair], replies: Sequence[str]) -> list[Pair]:
     """`replies` under the contexts of `reals`; what repeats the real reply is no fake: left out."""
     return [
-        Pair(real.context, reply, kind, real.dialogue_id)
+        Pair(real.context, reply, kind, real.group)
         for real, reply in zip(reals, replies, strict=True)
         if reply != real.reply
     ]

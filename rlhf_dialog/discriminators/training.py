@@ -39,10 +39,10 @@ def pretrain(
 
     `learn_word_order` comes first.
 
-    One real reply in five, by whole dialogues, is held out: that part stops the training after two
-    passes without a higher AUC, picks the pass that is kept, and gives the figures returned
-    (`held_out_report`). The loss would stop too early: a discriminator that grows too sure of the
-    easy fakes has a higher loss while it still learns the order of words. It decides a draw.
+    One real reply in five, by whole groups of dialogues, is held out: that part stops the training
+    after two passes without a higher AUC, picks the pass that is kept, and gives the figures
+    returned (`held_out_report`). The loss would stop too early: a discriminator that grows too sure
+    of the easy fakes has a higher loss while it still learns the order of words. It decides a draw.
     """
     rng = random.Random(seed)
     train, held_out = split_pools(pools, rng, lengths=settings.match_lengths)
@@ -95,13 +95,13 @@ def pace(discriminator: Discriminator, settings: DiscriminatorSettings) -> tuple
 
 
 def _turns(pools: Mapping[str, Sequence[Pair]], train: Mapping[str, Sequence[Pair]]) -> list[str]:
-    """What people said in the dialogues that are trained on, replies and turns that they answer."""
-    dialogues = {pair.dialogue_id for pair in (*train["real"], *train.get("cast", ()))}
+    """What people said in the groups that are trained on, replies and turns that they answer."""
+    groups = {pair.group for pair in (*train["real"], *train.get("cast", ()))}
     said = {
         text
         for kind in ("real", "cast")
         for pair in pools.get(kind, ())
-        if pair.dialogue_id in dialogues
+        if pair.group in groups
         for text in (pair.reply, pair.answered)
     }
     return sorted(text for text in said if text.split())
@@ -127,20 +127,21 @@ def split_pools(
     lengths: bool,
     held_out: float = 0.2,
 ) -> tuple[dict[str, list[Pair]], dict[str, list[Pair]]]:
-    """Pairs into train and held-out, by dialogue: windows of one dialogue share their turns.
+    """Pairs into train and held-out, by group: windows of one dialogue share their turns, and
+    scenes of one episode their names and events.
 
     Wrong-context and degenerate fakes are made here, of each side's own reals: made before, a
     reply held out in one pair would be trained on in another. With `lengths`, the other fakes of
     each side are matched to the lengths of its reals.
 
     Raises:
-        ValueError: the reals come from fewer than two dialogues.
+        ValueError: the reals come from fewer than two groups.
     """
     aside = _aside(pools, rng, held_out)
     sides = []
     for wanted in (False, True):
         side = {
-            kind: [pair for pair in pool if (pair.dialogue_id in aside) is wanted]
+            kind: [pair for pair in pool if (pair.group in aside) is wanted]
             for kind, pool in pools.items()
         }
         reals = side["real"]
@@ -157,22 +158,22 @@ def split_pools(
 
 
 def _aside(pools: Mapping[str, Sequence[Pair]], rng: random.Random, share: float) -> set[str]:
-    """Dialogues to hold out: with `share` of the reals, at least one dialogue, never all."""
-    reals = Counter(pair.dialogue_id for pair in pools["real"])
+    """Groups to hold out: with `share` of the reals, at least one group, never all."""
+    reals = Counter(pair.group for pair in pools["real"])
     if len(reals) < 2:
-        raise ValueError("real replies of at least two dialogues are needed, one to be held out")
+        raise ValueError("real replies of at least two groups are needed, one to be held out")
     wanted, order = share * reals.total(), sorted(reals)
     rng.shuffle(order)
     aside: set[str] = set()
     held = 0
-    for dialogue in order:
-        if held + reals[dialogue] / 2 <= wanted:
-            aside.add(dialogue)
-            held += reals[dialogue]
+    for group in order:
+        if held + reals[group] / 2 <= wanted:
+            aside.add(group)
+            held += reals[group]
     if not aside:
-        aside = {min(order, key=lambda dialogue: reals[dialogue])}
-    others = sorted({pair.dialogue_id for pool in pools.values() for pair in pool} - set(reals))
-    return aside | {dialogue for dialogue in others if rng.random() < share}
+        aside = {min(order, key=lambda group: reals[group])}
+    others = sorted({pair.group for pool in pools.values() for pair in pool} - set(reals))
+    return aside | {group for group in others if rng.random() < share}
 
 
 def held_out_report(
@@ -202,8 +203,8 @@ def held_out_report(
         losses[kind] = weights[kind] * np.logaddexp(0, values).mean()
     report["auc/all"] = mixed_auc({kind: report[f"auc/{kind}"] for kind in scores}, weights)
     if "degenerate" in scores:
-        own = {(p.context, p.dialogue_id): s for p, s in zip(pools["real"], reals, strict=True)}
-        twins = [own[pair.context, pair.dialogue_id] for pair in pools["degenerate"]]
+        own = {(p.context, p.group): s for p, s in zip(pools["real"], reals, strict=True)}
+        twins = [own[pair.context, pair.group] for pair in pools["degenerate"]]
         report["below_real/degenerate"] = float((scores["degenerate"] < twins).mean())
     fake_loss = sum(losses.values()) / max(1e-9, sum(weights.values()))
     report["loss"] = float((np.logaddexp(0, -reals).mean() + fake_loss) / 2)

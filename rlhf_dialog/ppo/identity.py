@@ -39,7 +39,7 @@ def run_values(trainer: SeqGANPPOTrainer) -> dict[str, Any]:
     if isinstance(refresher, Refresher):
         values |= dataclasses.asdict(refresher.settings)
         values["discriminator_pools"] = fingerprint(
-            [kind, pair.context, pair.reply, pair.dialogue_id]
+            [kind, pair.context, pair.reply, pair.group]
             for kind, pool in sorted(refresher.pools.items())
             for pair in pool
         )

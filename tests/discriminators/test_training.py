@@ -45,7 +45,7 @@ def test_the_order_of_words_is_learnt_from_turns_that_are_not_held_out(trained, 
     discriminator = replace(trained[0], model=copy.deepcopy(trained[0].model))
     pools = trained[1]
     _, held_out = split_pools(pools, random.Random(0), lengths=True)
-    aside = {pair.dialogue_id for pair in held_out["real"]}
+    aside = {pair.group for pair in held_out["real"]}
     seen = []
 
     def watched(discriminator, texts, **how):
@@ -57,8 +57,8 @@ def test_the_order_of_words_is_learnt_from_turns_that_are_not_held_out(trained, 
     pretrain(discriminator, pools, settings, seed=0, description="test")
     ((texts, steps, rate),) = seen
     assert (steps, rate) == (3, 2 * SETTINGS.discriminator_learning_rate)
-    unseen = {p.reply for p in pools["real"] if p.dialogue_id in aside}
-    known = {t for p in pools["real"] if p.dialogue_id not in aside for t in (p.reply, p.answered)}
+    unseen = {p.reply for p in pools["real"] if p.group in aside}
+    known = {t for p in pools["real"] if p.group not in aside for t in (p.reply, p.answered)}
     assert texts and not texts & (unseen - known)
 
 
@@ -92,8 +92,8 @@ def test_no_dialogue_stands_on_both_sides_and_no_reply_crosses_over():
         "wrong_context",
         "degenerate",
     }
-    seen = {pair.dialogue_id for pool in train.values() for pair in pool}
-    assert not seen & {pair.dialogue_id for pool in held_out.values() for pair in pool}
+    seen = {pair.group for pool in train.values() for pair in pool}
+    assert not seen & {pair.group for pool in held_out.values() for pair in pool}
     own = {pair.reply for pair in held_out["real"]}
     assert {pair.reply for pair in held_out["wrong_context"]} <= own
     assert 0.1 <= len(held_out["real"]) / 80 <= 0.3
@@ -102,7 +102,7 @@ def test_no_dialogue_stands_on_both_sides_and_no_reply_crosses_over():
 @pytest.mark.parametrize("dialogues", [2, 3])
 def test_both_sides_hold_reals_however_few_dialogues_there_are(dialogues):
     pools = {
-        kind: [replace(pair, dialogue_id=f"d{i % dialogues}") for i, pair in enumerate(pool)]
+        kind: [replace(pair, group=f"d{i % dialogues}") for i, pair in enumerate(pool)]
         for kind, pool in toy_pools(random.Random(2)).items()
     }
     train, held_out = split_pools(pools, random.Random(0), lengths=True)
@@ -111,7 +111,7 @@ def test_both_sides_hold_reals_however_few_dialogues_there_are(dialogues):
 
 def test_a_long_dialogue_is_not_held_out_where_a_short_one_does():
     pools = {
-        kind: [replace(pair, dialogue_id="long" if i < 70 else "short") for i, pair in enumerate(p)]
+        kind: [replace(pair, group="long" if i < 70 else "short") for i, pair in enumerate(p)]
         for kind, p in toy_pools(random.Random(2)).items()
     }
     for seed in range(20):
@@ -126,6 +126,6 @@ def test_batches_are_balanced_however_few_the_reals():
 
 
 def test_one_dialogue_cannot_be_split():
-    pools = {"real": [replace(p, dialogue_id="d") for p in toy_pools(random.Random(2))["real"]]}
-    with pytest.raises(ValueError, match="two dialogues"):
+    pools = {"real": [replace(p, group="d") for p in toy_pools(random.Random(2))["real"]]}
+    with pytest.raises(ValueError, match="two groups"):
         split_pools(pools, random.Random(0), lengths=True)
