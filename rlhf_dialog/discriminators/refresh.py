@@ -95,8 +95,7 @@ class Refresher:
             "scheduler": self.scheduler.state_dict(),
             "rng": self.rng.getstate(),
             "replay": [
-                [list(p.context), p.reply, p.kind, p.group, p.answered]
-                for p in self.replay.pairs
+                [list(p.context), p.reply, p.kind, p.group, p.answered] for p in self.replay.pairs
             ],
         }
 
