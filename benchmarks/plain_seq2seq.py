@@ -64,6 +64,7 @@ class PlainPPO:
         torch.manual_seed(2)
         self.critic = Critic(generator.model.config).eval()
         self.reward = build_reward_on_text(setting.shape)
+        meter.policy = self.model
         for module in (self.model, self.reference, self.critic, self.reward.model):
             disable_dropout(module)
             module.to(setting.device)

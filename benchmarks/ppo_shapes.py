@@ -16,6 +16,7 @@ from transformers import (
     GPT2Config,
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -152,11 +153,28 @@ def build_reward_on_ids(shape: Shape) -> GPT2ForSequenceClassification:
 
 
 def build_critic_on_ids(shape: Shape) -> GPT2ForSequenceClassification:
-    """Stock's value model: another trunk of the generator's size."""
+    """Stock's value model: another trunk of the generator's size. Its head is zero, as ours is, so
+    that the first update is the same computation on both sides."""
     config = _gpt2(shape, shape.width, shape.layers, shape.heads)
     config.num_labels = 1
     torch.manual_seed(2)
-    return GPT2ForSequenceClassification(config).eval()
+    model = GPT2ForSequenceClassification(config).eval()
+    torch.nn.init.zeros_(model.score.weight)
+    return model
+
+
+@torch.no_grad()
+def fixed_logprobs(model: PreTrainedModel) -> list[float]:
+    """What the model makes of 4 × 16 fixed tokens behind fixed prompts, nats: two sides that have
+    computed the same say the same of them."""
+    drawn = torch.Generator().manual_seed(5)
+    ids = torch.randint(3, model.config.vocab_size, (4, 40), generator=drawn).to(model.device)
+    if model.config.is_encoder_decoder:
+        logits = model(input_ids=ids[:, :23], decoder_input_ids=ids[:, 23:]).logits[:, :-1]
+    else:
+        logits = model(input_ids=ids, logits_to_keep=17).logits[:, :-1]
+    chances = logits.float().log_softmax(-1)
+    return chances.gather(2, ids[:, 24:].unsqueeze(2)).flatten().tolist()
 
 
 def build_reward_on_text(shape: Shape) -> Discriminator:

@@ -32,8 +32,10 @@ from ppo_shapes import (
     build_published,
     build_reward_on_ids,
     build_reward_on_text,
+    fixed_logprobs,
 )
-from transformers import PrinterCallback, TrainerCallback
+from stock_position import StockPosition
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 from trl.experimental.ppo.ppo_trainer import get_reward
 
@@ -101,10 +103,12 @@ class Meter:
     """
 
     device: str
+    policy: PreTrainedModel | None = None  # which the side trains
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     tokens: int = 0
     started: float = 0.0
     marked: float = 0.0
+    turns: int = 0
 
     def clock(self) -> float:
         if self.device == "cpu":
@@ -140,6 +144,9 @@ class Meter:
             "tokens": self.tokens,
             "peak_mib": peak,
         }
+        if self.policy is not None and self.turns < 2:  # before the first update and behind it
+            told["logprobs"] = fixed_logprobs(self.policy)
+        self.turns += 1
         first = int(os.environ.get("RANK", "0")) == 0  # speaks for all ranks
         if first:
             print(json.dumps(told), flush=True)
@@ -188,6 +195,7 @@ def run_stock(setting: Setting, meter: Meter) -> None:
         callbacks=[Turns(meter)],
     )
     trainer.remove_callback(PrinterCallback)
+    meter.policy = trainer.model.policy
     reward = trainer.reward_model
     generate, whiten = ppo_trainer.batch_generation, ppo_trainer.masked_whiten
 
@@ -215,7 +223,7 @@ def run_stock(setting: Setting, meter: Meter) -> None:
     trainer.train()
 
 
-class RewardOnIds(SeqGANPPOTrainer):
+class RewardOnIds(StockPosition):
     """Reads stock's reward model, on token ids, so that both sides are told the same."""
 
     stock_reward: torch.nn.Module
@@ -252,6 +260,7 @@ def run_ours(setting: Setting, meter: Meter) -> None:
     if not shape.encoder_decoder:
         trainer.stock_reward = build_reward_on_ids(shape).to(trainer.accelerator.device)
     trainer.remove_callback(PrinterCallback)
+    meter.policy = trainer.policy.lm
     sample = trainer.sample
 
     def counted(batch):

@@ -16,8 +16,10 @@ clock). The first turn is not counted. Of each further turn the ratio is taken; 
 median and their least and largest.
 
 `--dtype` is ours; stock's own default, fp32, is the baseline unless `--baseline_dtype` says bf16.
-`--matmul medium` lets our fp32 matrix products use bf16 where the CPU has it
-(`torch.set_float32_matmul_precision`).
+`--matmul medium` is our `float32_matmul_precision`: fp32 products by another library, which may
+use bf16 inside where the CPU has matrix units for it; `--baseline_matmul` is the other side's.
+
+Behind the first update both sides tell the log-probabilities of the same fixed tokens: parity.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Side:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        self._read()  # it is built
+        self.told = [self._read()]  # it is built
 
     def _read(self) -> dict:
         while line := self.process.stdout.readline():
@@ -65,10 +67,12 @@ class Side:
         raise SystemExit(f"{self.name} ended: {self.process.wait()}")
 
     def update(self) -> dict:
-        """What the update took: seconds, phases, tokens, peak_mib."""
+        """What the update took: seconds, phases, tokens, peak_mib; the first one's also the
+        log-probabilities of fixed tokens behind it."""
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        return self._read()
+        self.told.append(self._read())
+        return self.told[-1]
 
     def stop(self) -> None:
         self.process.stdin.write("stop\n")
@@ -118,6 +122,18 @@ def show(theirs: dict, ours: dict, ratios: list[float], names: tuple[str, str]) 
     console.print(grid)
 
 
+def parity(theirs: Side, ours: Side) -> str:
+    """How far both sides are from each other behind the first update, in words."""
+    begun, ended = (theirs.told[turn]["logprobs"] for turn in (0, 1))
+    moved = statistics.fmean((b - a) ** 2 for a, b in zip(begun, ended, strict=True)) ** 0.5
+    other = ours.told[1]["logprobs"]
+    apart = max(abs(a - b) for a, b in zip(ended, other, strict=True))
+    return (
+        f"parity: the first update moved the log-probabilities of {len(ended)} fixed tokens by "
+        f"{moved:.1e} nats (root mean square); the two sides are at most {apart:.1e} apart"
+    )
+
+
 def floor_of(options: argparse.Namespace, ours: dict) -> str:
     """The floor of our step, in words."""
     import torch
@@ -144,8 +160,9 @@ def work(options: argparse.Namespace) -> None:
     from ppo_sides import Finished, Meter, Setting, run_ours, run_stock
 
     torch.set_num_threads(options.threads)
-    if options.side == "ours":
-        torch.set_float32_matmul_precision(options.matmul)
+    torch.set_float32_matmul_precision(
+        options.matmul if options.side == "ours" else options.baseline_matmul
+    )
     shape = SHAPES[options.shape]
     shape = replace(
         shape,
@@ -157,6 +174,10 @@ def work(options: argparse.Namespace) -> None:
     run = {"stock": run_stock, "plain": run_plain, "ours": run_ours}[options.side]
     with contextlib.suppress(Finished):
         run(setting, Meter(options.device))
+
+
+def named(dtype: str, matmul: str) -> str:
+    return dtype if matmul == "highest" else f"{dtype} {matmul}"
 
 
 def own_device() -> str:
@@ -174,6 +195,7 @@ def options_of_a_step() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--baseline_dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--matmul", choices=("highest", "medium"), default="highest")
+    parser.add_argument("--baseline_matmul", choices=("highest", "medium"), default="highest")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     parser.add_argument("--critic", choices=("value_head", "separate"), default="value_head")
     parser.add_argument("--threads", type=int, default=1)
@@ -201,10 +223,14 @@ def main() -> None:
     for side in sides:
         side.stop()
     ratios = [a["seconds"] / b["seconds"] for a, b in zip(theirs, ours, strict=True)]
-    names = (f"{other}, {options.baseline_dtype}", f"ours, {options.dtype}, {options.critic}")
+    names = (
+        f"{other}, {named(options.baseline_dtype, options.baseline_matmul)}",
+        f"ours, {named(options.dtype, options.matmul)}, {options.critic}",
+    )
     episodes = options.episodes
     told = summary(ours, episodes)
     show(summary(theirs, episodes), told, ratios, names)
+    print(parity(*sides))
     print(floor_of(options, told))
     if options.json:
         turns = {"options": vars(options) | {"json": None}, other: theirs, "ours": ours}

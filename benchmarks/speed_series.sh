@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every figure of docs/speed.md, one after the other, on a quiet machine: about two hours on one
-# core, nearly all of it stock's. JSON of every turn goes to runs/speed/.
+# Every figure of docs/speed.md, one after the other, on a quiet machine: about an hour on one core,
+# nearly all of it stock's. JSON of every turn goes to runs/speed/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1
@@ -19,5 +19,6 @@ step dialogpt-medium-head --shape dialogpt-small --matmul medium
 step dialogpt-bf16-head --shape dialogpt-small --dtype bf16
 step dialogpt-bf16-separate --shape dialogpt-small --dtype bf16 --critic separate
 step blenderbot-fp32 --shape blenderbot-small
+step blenderbot-medium --shape blenderbot-small --matmul medium
 step blenderbot-bf16 --shape blenderbot-small --dtype bf16
 taskset -c 0 python benchmarks/scaling.py --shape tiny --figure docs/figures/scaling.svg

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 from transformers.trainer_utils import SaveStrategy
 from trl.experimental.ppo import PPOConfig
 
@@ -214,6 +215,14 @@ class SeqGANPPOConfig(PPOConfig):
             "length: less padding and memory, more passes; none: as the model's size asks for."
         },
     )
+    float32_matmul_precision: str | None = field(
+        default=None,
+        metadata={
+            "help": "highest, high or medium: torch.set_float32_matmul_precision for the whole "
+            "run. medium allows bfloat16 inside of products; a CPU without matrix units for it "
+            "computes them in float32, and often faster (docs/speed.md). None: as it is."
+        },
+    )
     eval_samples_shown: int = field(
         default=4, metadata={"help": "Replies that an evaluation prints as a table."}
     )
@@ -274,6 +283,8 @@ class SeqGANPPOConfig(PPOConfig):
             self.use_cpu, self.ddp_backend = False, "gloo"  # else DeepSpeed would be left out
         super().__post_init__()
         build_whole_models()
+        if self.float32_matmul_precision is not None:
+            torch.set_float32_matmul_precision(self.float32_matmul_precision)
 
     def _check_inherited(self) -> None:
         """Refuses values of inherited fields that this trainer does not act upon."""

@@ -61,7 +61,7 @@ FOLLOWS: dict[str, Callable[[Any], bool]] = {
     "dataloader_pin_memory": lambda args: args.use_cpu,
 }
 
-# Values of fields that are acted upon, but not in every way that transformers has.
+# The values that a field may have, where these are few.
 POSSIBLE = {
     "eval_strategy": ("no", "steps"),
     "save_strategy": ("no", "steps", "best"),
@@ -70,6 +70,7 @@ POSSIBLE = {
     "critic": ("value_head", "separate"),
     "reward": REWARDS,
     "reward_granularity": ("final", "prefix", "rollout"),
+    "float32_matmul_precision": (None, "highest", "high", "medium"),
 }
 
 

@@ -1,7 +1,7 @@
 """The same five updates by stock TRL 1.12 and by this trainer.
 
 What differs on purpose is switched off by configuration; the one thing that no option brings back,
-the score's position one slot behind EOS (defect 11), is put back by the subclass below.
+the score's position one slot behind EOS (defect 11), is put back by a subclass.
 """
 
 from dataclasses import replace
@@ -11,23 +11,17 @@ import torch
 from transformers import TrainerCallback
 from trl.experimental.ppo.ppo_trainer import get_reward
 
+from benchmarks.stock_position import StockPosition, with_one_more
 from rlhf_dialog.ppo import objectives
 from rlhf_dialog.ppo.rollouts import in_chunks
-from rlhf_dialog.ppo.trainer import SeqGANPPOTrainer
 from tests.ppo.stock import Reseed, build_stock, classifier, run_stock
 from tests.ppo.trainers import build_trainer, make_ends_likely
 
 UPDATES, BATCH = 5, 8
 
 
-def with_one_more(mask):
-    """Stock's mask of values: one slot behind EOS counts too, where there is one."""
-    first = torch.ones_like(mask[:, :1])
-    return torch.cat([first, mask[:, :-1]], dim=1)
-
-
-class StockPosition(SeqGANPPOTrainer):
-    """Defect 11 put back: score, value and return of a short reply have a slot behind its EOS."""
+class Watched(StockPosition):
+    """Stock's reward and values, and its mean of the value loss; keeps rollouts and advantages."""
 
     stock_reward: torch.nn.Module
     rollouts: list
@@ -47,20 +41,10 @@ class StockPosition(SeqGANPPOTrainer):
         self.rollouts.append(rollout)
         return rollout
 
-    def compute_rewards(self, rollout, scores):
-        rewards, metrics = super().compute_rewards(rollout, scores)
-        rewards = rewards - objectives.terminal_reward(scores, rollout.reply_mask)
-        return rewards + objectives.terminal_reward(
-            scores, with_one_more(rollout.reply_mask)
-        ), metrics
-
     def advantages(self, rollout, rewards):
-        wide = with_one_more(rollout.reply_mask)
-        advantages, returns = objectives.generalized_advantages(
-            rewards, rollout.values, wide, self.args.gamma, self.args.lam
-        )
-        self.whitened.append(objectives.masked_whiten(advantages, rollout.reply_mask))
-        return self.whitened[-1], returns
+        advantages, returns = super().advantages(rollout, rewards)
+        self.whitened.append(advantages)
+        return advantages, returns
 
     def ppo_loss(self, old, advantages, returns, totals):
         mask = old["reply_mask"]
@@ -111,7 +95,7 @@ def test_parity_with_stock_trl(make_generator, examples, tmp_path, monkeypatch):
     )
     theirs = run_stock(stock, monkeypatch)
 
-    monkeypatch.setattr("tests.ppo.trainers.SeqGANPPOTrainer", StockPosition)
+    monkeypatch.setattr("tests.ppo.trainers.SeqGANPPOTrainer", Watched)
     monkeypatch.setattr("tests.ppo.trainers.make_ends_likely", lambda *a: None)  # done above
     ours, history = build_trainer(
         generator,
