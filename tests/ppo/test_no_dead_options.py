@@ -119,6 +119,7 @@ SHOWN_ELSEWHERE = {
     "output_dir": "test_where_a_run_writes",
     "merge_adapters": "test_adapters_are_merged_where_that_is_asked_for",
     "length_groups": "test_length_groups_compute_the_same_in_more_passes_with_less_padding",
+    "float32_matmul_precision": "test_the_precision_of_products_is_that_of_the_configuration",
     "eval_samples_shown": "test_the_table_has_as_many_rows_as_asked_for",
     "reward": "test_stages.py::test_the_settings_make_the_reward",
     "repetition_penalty_coef": "test_stages.py::test_the_settings_make_the_reward",

@@ -44,6 +44,24 @@ def test_groups_follow_from_the_models_size(make_generator):
     assert natural_groups(torch.nn.Linear(5000, 5000).requires_grad_(False)) == 2
 
 
+@pytest.mark.parametrize(("short", "fused"), [(128, False), (16, True)])
+def test_passes_over_short_rows_leave_the_fused_attention_and_drawing_does_not(
+    build, monkeypatch, short, fused
+):
+    monkeypatch.setattr("rlhf_dialog.cpu.SHORT", short)
+    trainer, _ = build()
+    seen = {"drawn": set(), "passes": set()}
+
+    def look(module, arguments, options):
+        kind = "drawn" if options.get("past_key_values") is not None else "passes"
+        seen[kind].add(torch.backends.cuda.flash_sdp_enabled())
+
+    for policy in (trainer.policy, trainer.ref_policy):
+        policy.lm.register_forward_pre_hook(look, with_kwargs=True)
+    trainer.train()
+    assert seen == {"drawn": {True}, "passes": {fused}}
+
+
 def test_what_is_kept_of_the_drawing_equals_a_pass_over_the_rollout(build, monkeypatch):
     """With a critic of either kind; and in bf16, where it does not, there is such a pass."""
     for critic in ("value_head", "separate"):
