@@ -154,7 +154,7 @@ def build_reward_on_ids(shape: Shape) -> GPT2ForSequenceClassification:
 
 def build_critic_on_ids(shape: Shape) -> GPT2ForSequenceClassification:
     """Stock's value model: another trunk of the generator's size. Its head is zero, as ours is, so
-    that the first update is the same computation on both sides."""
+    that both sides value the first rollout alike: at nothing."""
     config = _gpt2(shape, shape.width, shape.layers, shape.heads)
     config.num_labels = 1
     torch.manual_seed(2)

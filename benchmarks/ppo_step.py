@@ -53,6 +53,8 @@ class Side:
             command[1:1] = [*launch, "--standalone"]
         command += [f"--{key}={value}" for key, value in values.items() if value is not None]
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+        if options.ranks > 1 and options.device == "cpu":
+            environment["ACCELERATE_USE_CPU"] = "true"
         if values["dtype"] == "bf16":
             environment["ACCELERATE_MIXED_PRECISION"] = "bf16"  # as a launch in bf16 does
         self.process = subprocess.Popen(
@@ -125,6 +127,8 @@ def show(theirs: dict, ours: dict, ratios: list[float], names: tuple[str, str]) 
 def parity(theirs: Side, ours: Side) -> str:
     """How far both sides are from each other behind the first update, in words."""
     begun, ended = (theirs.told[turn]["logprobs"] for turn in (0, 1))
+    if max(abs(a - b) for a, b in zip(begun, ours.told[0]["logprobs"], strict=True)) > 1e-4:
+        raise SystemExit("the two sides do not begin with the same weights")
     moved = statistics.fmean((b - a) ** 2 for a, b in zip(begun, ended, strict=True)) ** 0.5
     other = ours.told[1]["logprobs"]
     apart = max(abs(a - b) for a, b in zip(ended, other, strict=True))

@@ -36,4 +36,4 @@ class StockPosition(SeqGANPPOTrainer):
         advantages, returns = objectives.generalized_advantages(
             rewards, rollout.values, wide, self.args.gamma, self.args.lam
         )
-        return objectives.masked_whiten(advantages, rollout.reply_mask), returns
+        return self._whiten(advantages, rollout.reply_mask), returns

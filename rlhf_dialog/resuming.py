@@ -94,6 +94,11 @@ def kept_pretrained(
     its held-out report."""
     lines = (run / PRETRAINED / FAKES).read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
+    if rows and "group" not in rows[0]:
+        raise UserError(
+            f"{run / PRETRAINED / FAKES}: was written by an earlier version, which held out other "
+            "replies; begin a new run, or go on with the version that began this one."
+        )
     generated = [
         Pair(tuple(row["context"]), row["reply"], "generated", row["group"]) for row in rows
     ]

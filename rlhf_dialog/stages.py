@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,7 +237,7 @@ def human_pools(
 
     Every reply is spelt as the generator spells, so that casing and spacing tell nothing; one of
     which its tokenizer leaves nothing is left out. Only the generator's tokenizer is asked. Pairs
-    are later held out by whole groups (episodes), or by scenes where the split has but one group.
+    are later held out by whole groups (episodes), or by scenes where groups are too large for that.
 
     Raises:
         UserError: the tokenizer leaves too little of what the character says.
@@ -246,14 +247,15 @@ def human_pools(
         "real": script.character(split),
         "cast": [e for e in script.everybody(split) if answers_somebody_else(e, character)],
     }
-    several = len({example.group for example in said["real"]}) > 1
+    groups = Counter(example.group for example in said["real"])
+    small = max(groups.values(), default=0) <= groups.total() / 4  # one in five is held out
     spelt = {
         kind: [
             Pair(
                 example.context,
                 reply,
                 kind,
-                example.group if several else example.dialogue_id,
+                example.group if small else example.dialogue_id,
                 generator.round_trip(example.context[-1], response_length),
             )
             for example in examples
@@ -261,8 +263,8 @@ def human_pools(
         ]
         for kind, examples in said.items()
     }
-    groups = {pair.group for pair in spelt["real"]}
-    if len(spelt["real"]) < FEWEST_IN_SPLIT or len(groups) < 2:
+    units = {pair.group for pair in spelt["real"]}
+    if len(spelt["real"]) < FEWEST_IN_SPLIT or len(units) < 2:
         raise UserError(
             f"--generator: its tokenizer leaves {len(spelt['real'])} of {len(said['real'])} "
             f"replies of {character!r} in the split {split!r}; it does not know the script's "

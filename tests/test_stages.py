@@ -12,6 +12,7 @@ from rlhf_dialog.discriminators.training import split_pools
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.evaluation_stages import general_test
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
+from rlhf_dialog.resuming import FAKES, PRETRAINED, kept_pretrained
 from rlhf_dialog.settings import DialogueSettings, EvaluationSettings, GeneratorSettings
 from rlhf_dialog.stages import (
     Script,
@@ -68,8 +69,10 @@ def _nobody():
     return Script(DialogueSettings(), {"generator": [], "discriminator": []})
 
 
-@pytest.mark.parametrize(("episodes", "apart"), [(6, "episode"), (1, "scene")])
-def test_discriminators_hold_out_whole_episodes_where_there_are_several(episodes, apart):
+@pytest.mark.parametrize(
+    ("episodes", "apart"), [(6, "episode"), (4, "episode"), (3, "scene"), (1, "scene")]
+)
+def test_discriminators_hold_out_whole_episodes_where_there_are_enough(episodes, apart):
     scenes = [
         Dialogue(
             f"scene {n}",
@@ -87,6 +90,14 @@ def test_discriminators_hold_out_whole_episodes_where_there_are_several(episodes
     assert units == [{apart}, {apart}]
     train, held_out = ({pair.group for pair in side["real"]} for side in sides)
     assert train and held_out and not train & held_out
+
+
+def test_a_run_of_a_version_that_held_out_scenes_is_not_gone_on_with(tmp_path):
+    (tmp_path / PRETRAINED).mkdir()
+    row = {"context": ["Tea?"], "reply": "No.", "dialogue_id": "scene 1"}
+    (tmp_path / PRETRAINED / FAKES).write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match="written by an earlier version"):
+        kept_pretrained(tmp_path, {"real": []})
 
 
 def test_general_conversation_teaches_nothing_of_the_test(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -203,8 +203,10 @@ def held_out_report(
         losses[kind] = weights[kind] * np.logaddexp(0, values).mean()
     report["auc/all"] = mixed_auc({kind: report[f"auc/{kind}"] for kind in scores}, weights)
     if "degenerate" in scores:
-        own = {(p.context, p.group): s for p, s in zip(pools["real"], reals, strict=True)}
-        twins = [own[pair.context, pair.group] for pair in pools["degenerate"]]
+        own = defaultdict(list)  # scenes of one group may open alike
+        for pair, value in zip(pools["real"], reals, strict=True):
+            own[pair.context, pair.group].append(value)
+        twins = [np.mean(own[pair.context, pair.group]) for pair in pools["degenerate"]]
         report["below_real/degenerate"] = float((scores["degenerate"] < twins).mean())
     fake_loss = sum(losses.values()) / max(1e-9, sum(weights.values()))
     report["loss"] = float((np.logaddexp(0, -reals).mean() + fake_loss) / 2)

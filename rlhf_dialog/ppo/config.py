@@ -219,8 +219,9 @@ class SeqGANPPOConfig(PPOConfig):
         default=None,
         metadata={
             "help": "highest, high or medium: torch.set_float32_matmul_precision for the whole "
-            "run. medium allows bfloat16 inside of products; a CPU without matrix units for it "
-            "computes them in float32, and often faster (docs/speed.md). None: as it is."
+            "run. high and medium are TF32 on a GPU; medium allows a CPU bfloat16 inside of "
+            "products, and one without matrix units for it computes in float32 all the same, and "
+            "large models faster (docs/speed.md). None: as it is."
         },
     )
     eval_samples_shown: int = field(
@@ -331,6 +332,8 @@ class SeqGANPPOConfig(PPOConfig):
         _check(self, lambda x: 0 <= x <= 1, "must be from 0 to 1", "gamma", "lam")
         _check(self, lambda x: 0 <= x < 1, "must be from 0 to below 1", "demonstration_share")
         _check(self, lambda x: 0 < x <= 1, "must be above 0 and at most 1", "top_p")
+        if self.tf32 is not None and self.float32_matmul_precision is not None:
+            raise UserError("tf32: float32_matmul_precision says the same thing; give one of them.")
         if self.load_best_model_at_end and plain(self.save_strategy) != "best":
             raise UserError("load_best_model_at_end: needs save_strategy: best.")
         if plain(self.save_strategy) == "best" and plain(self.eval_strategy) == "no":

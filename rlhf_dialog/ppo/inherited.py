@@ -61,7 +61,7 @@ FOLLOWS: dict[str, Callable[[Any], bool]] = {
     "dataloader_pin_memory": lambda args: args.use_cpu,
 }
 
-# The values that a field may have, where these are few.
+# The values that a field may have, where these are few: of some transformers has more.
 POSSIBLE = {
     "eval_strategy": ("no", "steps"),
     "save_strategy": ("no", "steps", "best"),

@@ -150,9 +150,9 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.kl_controller = AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
         self.batches = Batches(self.dataloader)
         # Around passes over whole rows: to draw, one token a row, the fused kernel is faster.
-        width = context_length + args.response_length
-        self.attention = partial(attention_kernel, self.accelerator.device, width)
-        if self.accelerator.device.type == "cpu":
+        device, width = self.accelerator.device, context_length + args.response_length
+        self.attention = partial(attention_kernel, device, width, bool(args.bf16))
+        if device.type == "cpu":
             keep_freed_memory()
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:

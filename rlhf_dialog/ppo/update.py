@@ -193,7 +193,7 @@ def ppo_loss(
 
 def natural_groups(model: nn.Module) -> int:
     """Parts of like length that a batch is computed in: 2 where a pass takes long beside what
-    starting another one costs, which is a large model on a CPU; measured in docs/speed.md."""
+    starting another one costs, which is a large model on a CPU (docs/speed.md)."""
     parameters = list(model.parameters())
     large = sum(parameter.numel() for parameter in parameters) > 2e7
     return 2 if large and parameters[0].device.type == "cpu" else 1

@@ -44,22 +44,33 @@ def test_groups_follow_from_the_models_size(make_generator):
     assert natural_groups(torch.nn.Linear(5000, 5000).requires_grad_(False)) == 2
 
 
-@pytest.mark.parametrize(("short", "fused"), [(128, False), (16, True)])
-def test_passes_over_short_rows_leave_the_fused_attention_and_drawing_does_not(
-    build, monkeypatch, short, fused
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
+def test_in_bf16_short_rows_leave_the_fused_attention_and_drawing_does_not(
+    build, family, checkpointing
 ):
-    monkeypatch.setattr("rlhf_dialog.cpu.SHORT", short)
-    trainer, _ = build()
+    """Where layers are computed again, on the way back, as on the way there."""
+    trainer, _ = build(family, bf16=True, gradient_checkpointing=checkpointing)
     seen = {"drawn": set(), "passes": set()}
+    drawing = [False]
+    respond = trainer._respond
 
-    def look(module, arguments, options):
-        kind = "drawn" if options.get("past_key_values") is not None else "passes"
-        seen[kind].add(torch.backends.cuda.flash_sdp_enabled())
+    def drawn(*arguments, **options):
+        drawing[0] = True
+        result = respond(*arguments, **options)
+        drawing[0] = False
+        return result
 
+    def look(*_):
+        seen["drawn" if drawing[0] else "passes"].add(torch.backends.cuda.flash_sdp_enabled())
+
+    trainer._respond = drawn
     for policy in (trainer.policy, trainer.ref_policy):
-        policy.lm.register_forward_pre_hook(look, with_kwargs=True)
+        for module in policy.lm.modules():
+            if type(module).__name__.endswith("Attention"):
+                module.register_forward_pre_hook(look)
     trainer.train()
-    assert seen == {"drawn": {True}, "passes": {fused}}
+    assert seen == {"drawn": {True}, "passes": {False}}
 
 
 def test_what_is_kept_of_the_drawing_equals_a_pass_over_the_rollout(build, monkeypatch):

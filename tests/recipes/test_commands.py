@@ -9,6 +9,7 @@ import glob
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ from tests.recipes.helpers import ROOT, TINY
 from tests.recipes.place import add_runs, write_files
 from tests.recipes.test_tutorial import tutorial_commands
 
+PARITY = r"tokens by (\S+) nats .* at most (\S+) apart"  # of ppo_step.py
 SMALL = {name: value for name, value in TINY.items() if name != "character"} | {
     "bootstrap_resamples": 100,
     "discriminator_epochs": 1,
@@ -220,6 +222,8 @@ def check(recipe, flags, place, out):
         assert value_of(flags, "--name") in out and "model.safetensors" in out
     elif name == "ppo_step.py":
         assert "floor: " in out
+        moved, apart = map(float, re.search(PARITY, out).groups())
+        assert apart < moved / 100
     else:
         raise AssertionError(f"say what {recipe} leaves")
 

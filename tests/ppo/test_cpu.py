@@ -1,5 +1,6 @@
 """What makes a CPU faster changes nothing that is computed."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -18,12 +19,28 @@ def fused():
     return torch.backends.cuda.flash_sdp_enabled()  # of the CPU as well
 
 
+@pytest.fixture
+def precision():
+    """Sets the precision of products, and puts it back."""
+    yield torch.set_float32_matmul_precision
+    torch.set_float32_matmul_precision("highest")
+
+
 @pytest.mark.parametrize(
-    ("device", "width", "expected"),
-    [("cpu", SHORT, False), ("cpu", SHORT + 1, True), ("cuda", SHORT, True)],
+    ("device", "width", "bf16", "products", "expected"),
+    [
+        ("cpu", SHORT, True, "highest", False),
+        ("cpu", SHORT, False, "medium", False),
+        ("cpu", SHORT, False, "highest", True),
+        ("cpu", SHORT + 1, True, "medium", True),
+        ("cuda", SHORT, True, "medium", True),
+    ],
 )
-def test_short_rows_on_a_cpu_leave_the_fused_kernel(device, width, expected):
-    with attention_kernel(torch.device(device), width):
+def test_the_fused_kernel_is_left_where_it_is_slow(
+    precision, device, width, bf16, products, expected
+):
+    precision(products)
+    with attention_kernel(torch.device(device), width, bf16):
         assert fused() is expected
     assert fused()
 
@@ -33,8 +50,8 @@ def test_attention_and_its_gradient_are_those_of_the_fused_kernel(causal):
     torch.manual_seed(0)
     qkv = [torch.randn(3, 2, 7, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     outcomes = []
-    for width in (SHORT, SHORT + 1):
-        with attention_kernel(CPU, width):
+    for bf16 in (True, False):
+        with attention_kernel(CPU, 7, bf16):
             out = scaled_dot_product_attention(*qkv, is_causal=causal)
             outcomes.append([out, *torch.autograd.grad(out.square().sum(), qkv)])
     for short, long in zip(*outcomes, strict=True):
@@ -55,7 +72,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is Linux's")
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"),
+    reason="it is glibc's allocator that gives memory back",
+)
 def test_freed_memory_is_not_mapped_again():
     def pages(how):
         command = [sys.executable, "-c", FAULTS, how]
@@ -68,16 +88,27 @@ def test_freed_memory_is_not_mapped_again():
     assert pages("kept") < given_back / 20
 
 
-@pytest.mark.parametrize("precision", ["medium", "highest", None])
-def test_the_precision_of_products_is_that_of_the_configuration(tmp_path, precision):
-    torch.set_float32_matmul_precision("high")
-    try:
-        SeqGANPPOConfig(output_dir=str(tmp_path), float32_matmul_precision=precision)
-        assert torch.get_float32_matmul_precision() == (precision or "high")
-    finally:
-        torch.set_float32_matmul_precision("highest")
+def test_the_trainer_keeps_freed_memory(build, monkeypatch):
+    asked = []
+    monkeypatch.setattr("rlhf_dialog.ppo.trainer.keep_freed_memory", lambda: asked.append(True))
+    build()
+    assert asked
 
 
-def test_a_precision_that_torch_does_not_have_is_refused(tmp_path):
-    with pytest.raises(UserError, match="float32_matmul_precision: 'low' is not one of"):
-        SeqGANPPOConfig(output_dir=str(tmp_path), float32_matmul_precision="low")
+@pytest.mark.parametrize("products", ["medium", "highest", None])
+def test_the_precision_of_products_is_that_of_the_configuration(tmp_path, precision, products):
+    precision("high")
+    SeqGANPPOConfig(output_dir=str(tmp_path), float32_matmul_precision=products)
+    assert torch.get_float32_matmul_precision() == (products or "high")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"float32_matmul_precision": "low"}, "float32_matmul_precision: 'low' is not one of"),
+        ({"float32_matmul_precision": "high", "tf32": False}, "tf32: float32_matmul_precision"),
+    ],
+)
+def test_a_precision_that_cannot_be_is_refused(tmp_path, values, told):
+    with pytest.raises(UserError, match=told):
+        SeqGANPPOConfig(output_dir=str(tmp_path), **values)
