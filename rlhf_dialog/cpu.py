@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 SHORT = 192  # tokens of a row; at 256 the products of all pairs of tokens are slower
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 TWO_GIB = 2**31 - 1  # the most that can be said
+UPDATES_KEPT = 3  # between two times that memory is given back
 
 
 def attention_kernel(device: torch.device, width: int, bf16: bool) -> AbstractContextManager:
@@ -28,17 +31,25 @@ def attention_kernel(device: torch.device, width: int, bf16: bool) -> AbstractCo
     return nullcontext()
 
 
-def keep_freed_memory() -> None:
+class FreedMemory(TrainerCallback):
     """Keeps memory that tensors leave for the next ones, instead of giving it back to the system.
 
     glibc gives a large tensor's pages back when it is freed, and the next one's have to be mapped
     and zeroed again, which takes longer than to fill them: at 50,000 tokens of vocabulary nearly
-    every tensor is large. The process then holds what it held at its peak, and somewhat more, where
-    a tensor finds no gap of its size. Nothing happens without glibc.
+    every tensor is large. Kept memory falls to pieces, though, as sizes change from batch to batch
+    and small things come to lie between large ones, so that after every few updates what is free is
+    given back. Nothing happens without glibc.
     """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, TWO_GIB)
+
+    def __init__(self) -> None:
+        libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+        self.trim = getattr(libc, "malloc_trim", None)  # musl has neither this nor the next
+        if self.trim is not None:
+            libc.mallopt(M_MMAP_MAX, 0)
+            libc.mallopt(M_TRIM_THRESHOLD, TWO_GIB)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self.trim is not None and state.global_step % UPDATES_KEPT == 0:
+            self.trim(0)

@@ -28,7 +28,7 @@ from torch import nn
 from transformers import TrainerControl, TrainerState
 from trl.experimental.ppo import PPOTrainer
 
-from rlhf_dialog.cpu import attention_kernel, keep_freed_memory
+from rlhf_dialog.cpu import FreedMemory, attention_kernel
 from rlhf_dialog.devices import build_whole_models, own_share, require_shared, together
 from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.discriminators.refresh import Refresher
@@ -153,7 +153,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         device, width = self.accelerator.device, context_length + args.response_length
         self.attention = partial(attention_kernel, device, width, bool(args.bf16))
         if device.type == "cpu":
-            keep_freed_memory()
+            self.add_callback(FreedMemory())
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Called by TRL's constructor between wrapping the models and preparing them.

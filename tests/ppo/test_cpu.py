@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from rlhf_dialog.cpu import SHORT, attention_kernel
+from rlhf_dialog.cpu import SHORT, FreedMemory, attention_kernel
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 
@@ -58,17 +58,29 @@ def test_attention_and_its_gradient_are_those_of_the_fused_kernel(causal):
         torch.testing.assert_close(short, long, rtol=1e-9, atol=1e-12)
 
 
-FAULTS = """
+MEMORY = """
 import resource, sys, torch
-from rlhf_dialog.cpu import keep_freed_memory
-if sys.argv[1] == "kept":
-    keep_freed_memory()
+from types import SimpleNamespace
+from rlhf_dialog.cpu import UPDATES_KEPT, FreedMemory
+
+def pages():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 2**20
+
+memory = FreedMemory() if sys.argv[1] == "kept" else None
 for _ in range(12):  # until every piece of memory that there will be is there
     torch.zeros(2**24).add_(1)  # 64 MiB, made, filled and freed
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before, held = pages(), resident()
 for _ in range(4):
     torch.zeros(2**24).add_(1)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+mapped = pages() - before
+if memory:
+    for step in range(1, UPDATES_KEPT + 1):
+        memory.on_step_end(None, SimpleNamespace(global_step=step), None)
+print(mapped, held - resident())
 """
 
 
@@ -76,23 +88,24 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"),
     reason="it is glibc's allocator that gives memory back",
 )
-def test_freed_memory_is_not_mapped_again():
-    def pages(how):
-        command = [sys.executable, "-c", FAULTS, how]
+def test_freed_memory_is_not_mapped_again_and_is_given_back_now_and_then():
+    def told(how):
+        command = [sys.executable, "-c", MEMORY, how]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return int(done.stdout.split()[-1])
+        return [float(word) for word in done.stdout.split()[-2:]]
 
-    given_back = pages("given back")
-    if given_back < 1000:
+    mapped, _ = told("as it is")
+    if mapped < 1000:
         pytest.skip("this allocator keeps freed memory by itself")
-    assert pages("kept") < given_back / 20
+    mapped_of_kept, given_back = told("kept")
+    assert mapped_of_kept < mapped / 20
+    assert given_back > 60  # MiB
 
 
-def test_the_trainer_keeps_freed_memory(build, monkeypatch):
-    asked = []
-    monkeypatch.setattr("rlhf_dialog.ppo.trainer.keep_freed_memory", lambda: asked.append(True))
-    build()
-    assert asked
+def test_the_trainer_keeps_freed_memory_on_a_cpu(build):
+    trainer, _ = build()
+    kept = [c for c in trainer.callback_handler.callbacks if isinstance(c, FreedMemory)]
+    assert len(kept) == 1
 
 
 @pytest.mark.parametrize("products", ["medium", "highest", None])
