@@ -11,7 +11,6 @@ import json
 import os
 import resource
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -183,7 +182,7 @@ def run_stock(setting: Setting, meter: Meter) -> None:
     prompts = [encode_context(generator, e.context, setting.context) for e in examples]
     trainer = PPOTrainer(
         PPOConfig(
-            **setting.trainer(tempfile.mkdtemp(), setting.dtype),
+            **setting.trainer(os.environ["BENCHMARK_FOLDER"], setting.dtype),
             total_episodes=UPDATES * setting.episodes,
         ),
         processing_class=tokenizer,
@@ -238,7 +237,7 @@ class RewardOnIds(StockPosition):
 def run_ours(setting: Setting, meter: Meter) -> None:
     shape, generator = setting.shape, build_generator(setting.shape)
     config = SeqGANPPOConfig(
-        **setting.trainer(tempfile.mkdtemp(), setting.dtype),
+        **setting.trainer(os.environ["BENCHMARK_FOLDER"], setting.dtype),
         max_steps=UPDATES,
         critic=setting.critic,
         # What differs from stock on purpose is off; none of it takes time.

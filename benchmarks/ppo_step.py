@@ -31,6 +31,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,9 @@ class Side:
             launch = ["-m", "torch.distributed.run", f"--nproc_per_node={options.ranks}"]
             command[1:1] = [*launch, "--standalone"]
         command += [f"--{key}={value}" for key, value in values.items() if value is not None]
+        self.folder = tempfile.TemporaryDirectory()  # one for all ranks
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+        environment["BENCHMARK_FOLDER"] = self.folder.name
         if options.ranks > 1 and options.device == "cpu":
             environment["ACCELERATE_USE_CPU"] = "true"
         if values["dtype"] == "bf16":
@@ -80,6 +83,7 @@ class Side:
         self.process.stdin.write("stop\n")
         self.process.stdin.flush()
         self.process.wait()
+        self.folder.cleanup()
 
 
 def measure(sides: list[Side], repeats: int) -> list[list[dict]]:

@@ -21,4 +21,4 @@ step dialogpt-bf16-separate --shape dialogpt-small --dtype bf16 --critic separat
 step blenderbot-fp32 --shape blenderbot-small
 step blenderbot-medium --shape blenderbot-small --matmul medium
 step blenderbot-bf16 --shape blenderbot-small --dtype bf16
-taskset -c 0 python benchmarks/scaling.py --shape tiny --figure docs/figures/scaling.svg
+python benchmarks/scaling.py --shape tiny --figure docs/figures/scaling.svg
