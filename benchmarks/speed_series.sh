@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every figure of docs/speed.md, one after the other, on a quiet machine: about an hour on one core,
-# nearly all of it stock's. JSON of every turn goes to runs/speed/.
+# The tables of docs/speed.md, one row after the other, on a quiet machine: about an hour on one
+# core, nearly all of it stock's. JSON of every turn goes to runs/speed/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1
@@ -16,6 +16,7 @@ step tiny-separate --shape tiny --repeats 15 --critic separate
 step dialogpt-fp32-head --shape dialogpt-small
 step dialogpt-fp32-separate --shape dialogpt-small --critic separate
 step dialogpt-medium-head --shape dialogpt-small --matmul medium
+step dialogpt-medium-separate --shape dialogpt-small --matmul medium --critic separate
 step dialogpt-bf16-head --shape dialogpt-small --dtype bf16
 step dialogpt-bf16-separate --shape dialogpt-small --dtype bf16 --critic separate
 step blenderbot-fp32 --shape blenderbot-small
