@@ -220,13 +220,12 @@ def telling_of_lost_processes() -> Iterator[None]:
     except RuntimeError as error:
         if not lost_another_process(error):
             raise
-        print(
+        sys.stderr.write(  # its newline with it: several processes may say so at one time
             f"error: process {os.environ.get('RANK', '0')} ends, because another process of this "
             "run has died or answers no more; what that one printed last, and the launcher's "
-            "summary, say which and why.",
-            file=sys.stderr,
-            flush=True,
+            "summary, say which and why.\n"
         )
+        sys.stderr.flush()
         sys.stdout.flush()
         os._exit(3)  # not by way of finalizers, which would wait for the lost process
 

@@ -20,10 +20,16 @@ from rlhf_dialog.generators.loading import fresh_generator
 from tests.ppo.trainers import build_trainer, grade
 
 
+def tell(line: str) -> None:
+    """One write with its newline: `print` writes it apart, and the other process comes between."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 class Killed(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == 2 and not state.is_world_process_zero:
-            print(f"killed at {time.time()}", flush=True)
+            tell(f"killed at {time.time()}")
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -33,7 +39,7 @@ def main() -> None:
     try:
         require_shared(folder if state.is_main_process else folder / "elsewhere")
     except UserError as error:
-        print(f"refused: {error}", flush=True)
+        tell(f"refused: {error}")
     require_shared(folder)
     texts = [f"{word} is on the ship" for word in ("the captain", "nobody", "the lamp", "a mate")]
     examples = [Example((texts[n % 4],), texts[n % 3], "mate", f"d{n}") for n in range(32)]
