@@ -27,6 +27,7 @@ from transformers.activations import ACT2FN, NewGELUActivation
 from rlhf_dialog.devices import own_device
 from rlhf_dialog.dialogues.control_tokens import control_tokens
 from rlhf_dialog.errors import UserError, cannot_load
+from rlhf_dialog.generators import packing
 from rlhf_dialog.generators.adapters import (
     adapters_of_hub,
     base_of,
@@ -277,6 +278,7 @@ def _complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Gen
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     _fuse_activations(model)
+    packing.prepare(model)
     _grow_embeddings(model, len(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id
     # A published file may force beams and at least 20 tokens (BlenderBot-small does), which makes

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from rlhf_dialog.errors import UserError
+from rlhf_dialog.generators import packing
 from rlhf_dialog.generators.distributions import Sampling, token_entropies, token_logprobs
 from rlhf_dialog.generators.sampling import draw
 from rlhf_dialog.generators.token_types import with_types
@@ -51,6 +52,9 @@ class Policy(nn.Module):
     ) -> None:
         super().__init__()
         self.lm = lm
+        packing.prepare(lm)
+        if value_trunk is not None:
+            packing.prepare(value_trunk)
         self.is_gradient_checkpointing = False  # read by TRL, which turns it off while it generates
         self._checkpointing: dict[str, Any] = {"use_reentrant": False}
         self.sampling = sampling or Sampling()
@@ -205,7 +209,8 @@ def token_logits(
     # What a model does around its head (T5 scales, BART adds a bias, Gemma caps) stays its own.
     handle = lm.get_output_embeddings().register_forward_pre_hook(pick)
     try:
-        output = lm(**inputs, output_hidden_states=True)
+        with packing.own_positions(lm, inputs):
+            output = lm(**inputs, output_hidden_states=True)
     finally:
         handle.remove()
     states = output.decoder_hidden_states if "decoder_input_ids" in inputs else output.hidden_states
@@ -221,7 +226,8 @@ def response_hidden(
 ) -> torch.Tensor:
     """Last hidden states (N, H) of a headless model that predict each real response token."""
     inputs, place = _model_inputs(trunk, context_ids, context_mask, reply_ids, reply_mask)
-    return trunk(**inputs).last_hidden_state[place]
+    with packing.own_positions(trunk, inputs):
+        return trunk(**inputs).last_hidden_state[place]
 
 
 def _model_inputs(
@@ -231,11 +237,13 @@ def _model_inputs(
     reply_ids: torch.Tensor,
     reply_mask: torch.Tensor,
 ) -> tuple[dict, tuple[torch.Tensor, torch.Tensor]]:
-    """What the model reads, with as little padding as the longest row needs; and rows (N,) and
-    columns (N,), counted from the end, of the states that predict each real response token.
+    """What the model reads, packed where it can be, else with as little padding as the longest row
+    needs; and rows (N,) and columns (N,) of the states that predict each real response token.
 
     A prompt and the response tokens but the last, which predicts nothing that is asked for.
     """
+    if packing.takes_packed(model):
+        return packing.packed_inputs(model, context_ids, context_mask, reply_ids, reply_mask)
     rows, columns = reply_mask.nonzero(as_tuple=True)
     if model.config.is_encoder_decoder:
         width = int(reply_mask.sum(1).max())

@@ -18,6 +18,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
 from rlhf_dialog.generators.distributions import Sampling
+from rlhf_dialog.generators.gpt2_steps import GPT2Steps
 from rlhf_dialog.generators.token_types import with_types
 
 
@@ -81,17 +82,16 @@ def mask_after_eos(ids: torch.Tensor, eos_token_id: int) -> torch.Tensor:
 
 
 class _Loop:
-    """One call of `generate`; keeps (B,) log-probabilities and (B, H) states by step."""
+    """One call of `generate`; keeps what is known of the tokens that were drawn."""
 
     def __init__(self, keep: bool) -> None:
         self.keep = keep
-        self.logprobs: list[torch.Tensor] = []
-        self.hidden: list[torch.Tensor] = []
+        self.drawn: list[_Drawn] = []
 
     def kept(self) -> tuple[torch.Tensor, torch.Tensor] | tuple[()]:
-        if not self.logprobs:  # not asked for, or drawn by `generate`'s own loop
+        if not self.keep or not self.drawn:  # not asked for, or drawn by `generate`'s own loop
             return ()
-        return torch.stack(self.logprobs, 1), torch.stack(self.hidden, 1)
+        return self._placed("chances", 1.0).log(), self._placed("hidden", 0.0)
 
     def run(
         self,
@@ -106,48 +106,84 @@ class _Loop:
         if not _rows_can_leave(inputs.get("past_key_values")):
             given = (input_ids, logits_processor, stopping_criteria, generation_config)
             return lm._sample(*given, **inputs)
-        eos, pad = generation_config.eos_token_id, generation_config.pad_token_id
-        inputs["output_hidden_states"] = self.keep
-        everyone = len(input_ids)
-        rows = torch.arange(everyone, device=input_ids.device)  # those that have not ended
-        sequences, going = [input_ids], input_ids
-        outputs = lm._prefill(input_ids, generation_config, inputs)
-        chances: torch.Tensor | None = None  # (B, V)
+        rows = torch.arange(len(input_ids), device=input_ids.device)  # those that have not ended
+        going, longest = input_ids, generation_config.max_length
+        steps: GPT2Steps | ModuleSteps
+        if GPT2Steps.fits(lm, inputs):
+            steps = GPT2Steps(lm, input_ids, inputs, longest)
+        else:
+            inputs["output_hidden_states"] = self.keep
+            steps = ModuleSteps(lm, inputs, lm._prefill(input_ids, generation_config, inputs))
+        everyone: torch.Tensor | None = None  # (B, V) chances
         while True:
-            inputs = lm._update_model_kwargs_for_generation(
-                outputs, inputs, is_encoder_decoder=lm.config.is_encoder_decoder
-            )
-            logits = outputs.logits[:, -1].float()  # (rows, V)
-            own = torch.softmax(logits_processor(going, logits), dim=-1)
-            if chances is None:
-                chances = own
+            own = torch.softmax(logits_processor(going, steps.logits.float()), dim=-1)
+            if everyone is None or len(rows) == len(everyone):
+                everyone = own
             else:
-                chances[rows] = own
+                everyone[rows] = own
             # For all B rows, as `generate` does: the same seed then gives the same responses.
-            tokens = torch.multinomial(chances, num_samples=1)[rows]  # (rows, 1)
-            sequences.append(tokens.new_full((everyone, 1), pad).index_copy_(0, rows, tokens))
-            if self.keep:
-                self._keep(own.gather(1, tokens).squeeze(1).log(), outputs, rows, everyone)
+            tokens = torch.multinomial(everyone, num_samples=1)[rows]  # (rows, 1)
+            kept = (own.gather(1, tokens).squeeze(1), steps.hidden) if self.keep else (None, None)
+            self.drawn.append(_Drawn(rows, tokens.squeeze(1), *kept))
             going = torch.cat([going, tokens], dim=1)
-            on = (tokens.squeeze(1) != eos).nonzero().squeeze(1)
-            if not len(on) or going.shape[1] >= generation_config.max_length:
-                return torch.cat(sequences, dim=1)
+            on = (tokens.squeeze(1) != generation_config.eos_token_id).nonzero().squeeze(1)
+            if not len(on) or going.shape[1] >= longest:
+                ids = self._placed("tokens", generation_config.pad_token_id)
+                return torch.cat([input_ids, ids], dim=1)
             if len(on) < len(rows):
                 rows, going = rows[on], going[on]
-                inputs = _selected(inputs, on)
-            outputs = lm(
-                **lm.prepare_inputs_for_generation(going, next_sequence_length=1, **inputs),
-                return_dict=True,
-            )
+                steps.select(on)
+            steps.step(going)
 
-    def _keep(
-        self, logprobs: torch.Tensor, outputs: Any, rows: torch.Tensor, everyone: int
-    ) -> None:
-        states = outputs.get("decoder_hidden_states") or outputs["hidden_states"]
-        last = states[-1][:, -1]  # (rows, H)
-        for kept, values in ((self.logprobs, logprobs), (self.hidden, last)):
-            whole = values.new_zeros(everyone, *values.shape[1:])
-            kept.append(whole.index_copy_(0, rows, values))
+    def _placed(self, name: str, fill: float) -> torch.Tensor:
+        """What was kept by step and row as (B, T, ...), `fill` where a row had ended."""
+        values = torch.cat([getattr(drawn, name) for drawn in self.drawn])
+        rows = torch.cat([drawn.rows for drawn in self.drawn])
+        lengths = torch.tensor([len(drawn.rows) for drawn in self.drawn], device=rows.device)
+        times = torch.arange(len(lengths), device=rows.device).repeat_interleave(lengths)
+        shape = (int(lengths[0]), len(lengths), *values.shape[1:])
+        return values.new_full(shape, fill).index_put_((rows, times), values)
+
+
+class _Drawn(NamedTuple):
+    """What one step drew, for the rows that had not ended."""
+
+    rows: torch.Tensor  # (rows,) of B
+    tokens: torch.Tensor  # (rows,) int64
+    chances: torch.Tensor | None  # (rows,) of the tokens
+    hidden: torch.Tensor | None  # (rows, H) that they were predicted from
+
+
+class ModuleSteps:
+    """A model's passes over one new token a row, by its own modules.
+
+    Args:
+        lm: any model that `generate` knows.
+        inputs: of `generate`'s loop.
+        outputs: the model's, for the prompts.
+    """
+
+    def __init__(self, lm: PreTrainedModel, inputs: dict[str, Any], outputs: Any) -> None:
+        self.lm, self.inputs = lm, inputs
+        self._read(outputs)
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Goes on with these rows alone."""
+        self.inputs = _selected(self.inputs, rows)
+
+    def step(self, ids: torch.Tensor) -> None:
+        """Reads the last of the `ids` (rows, L) so far, and has `logits` (rows, V) and `hidden`
+        (rows, H) for the next."""
+        given = self.lm.prepare_inputs_for_generation(ids, next_sequence_length=1, **self.inputs)
+        self._read(self.lm(**given, return_dict=True))
+
+    def _read(self, outputs: Any) -> None:
+        self.logits = outputs.logits[:, -1]
+        states = outputs.get("decoder_hidden_states") or outputs.get("hidden_states")
+        self.hidden = states[-1][:, -1] if states else None
+        self.inputs = self.lm._update_model_kwargs_for_generation(
+            outputs, self.inputs, is_encoder_decoder=self.lm.config.is_encoder_decoder
+        )
 
 
 def _rows_can_leave(cache: Any) -> bool:

@@ -212,7 +212,8 @@ class SeqGANPPOConfig(PPOConfig):
         default=None,
         metadata={
             "help": "A batch of per_device_train_batch_size is computed in so many parts of like "
-            "length: less padding and memory, more passes; none: as the model's size asks for."
+            "length: less memory, and less padding where rows are padded; more passes; none: as "
+            "the model's size and family ask for."
         },
     )
     float32_matmul_precision: str | None = field(

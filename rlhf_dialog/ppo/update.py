@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 from torch import nn
+from transformers import PreTrainedModel
 
+from rlhf_dialog.generators.packing import takes_packed
 from rlhf_dialog.ppo import objectives
 from rlhf_dialog.ppo.anchor import SupervisedAnchor
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
@@ -191,9 +193,8 @@ def ppo_loss(
     return loss
 
 
-def natural_groups(model: nn.Module) -> int:
-    """Parts of like length that a batch is computed in: 2 where a pass takes long beside what
-    starting another one costs, which is a large model on a CPU (docs/speed.md)."""
-    parameters = list(model.parameters())
-    large = sum(parameter.numel() for parameter in parameters) > 2e7
-    return 2 if large and parameters[0].device.type == "cpu" else 1
+def natural_groups(model: PreTrainedModel) -> int:
+    """Parts of like length that a batch is computed in: 2 where rows are padded and a pass takes
+    long beside what starting another one costs, which is a large model on a CPU (docs/speed.md)."""
+    large = model.num_parameters() > 2e7
+    return 2 if large and model.device.type == "cpu" and not takes_packed(model) else 1

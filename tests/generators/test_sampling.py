@@ -12,6 +12,7 @@ from transformers import (
 
 from rlhf_dialog.generators import sampling
 from rlhf_dialog.generators.distributions import Sampling
+from rlhf_dialog.generators.gpt2_steps import GPT2Steps
 from rlhf_dialog.generators.policy import Policy, token_logits
 from rlhf_dialog.generators.prompts import encode_context, pad_prompts
 from rlhf_dialog.generators.sampling import draw
@@ -120,13 +121,58 @@ def test_ranks_that_share_one_models_weights_keep_step(make_generator, monkeypat
     assert torch.equal(drawn.ids, wanted.ids) and drawn.logprobs is None
 
 
-def test_a_batch_shrinks_as_its_replies_end(make_generator, monkeypatch):
+@pytest.mark.parametrize("kind", [GPT2Steps, sampling.ModuleSteps])
+def test_a_batch_shrinks_as_its_replies_end(make_generator, monkeypatch, kind):
     generator, inputs = prompts_of(make_generator, "gpt2")
-    sizes = []
-    generator.model.register_forward_hook(lambda m, a, o: sizes.append(len(o.logits)))
+    sizes, step = [], kind.step
+    monkeypatch.setattr(kind, "step", lambda self, ids: sizes.append(len(ids)) or step(self, ids))
+    if kind is sampling.ModuleSteps:
+        monkeypatch.setattr(GPT2Steps, "fits", lambda *_: False)
     torch.manual_seed(4)
     drawn = draw(generator.model, *inputs, max_tokens=12)
-    going = drawn.mask[:, :-1].sum(0).tolist()  # before the last token, those that are not done
-    ended = [(drawn.ids[:, t] == 1).sum() for t in range(2)]
-    assert sizes[0] == len(CONTEXTS) and sizes[-1] < sizes[0] and len(ended) == 2
-    assert sizes[: len(going)] == going
+    going = drawn.mask.sum(0).tolist()[1:]  # before the last token, those that are not done
+    assert sizes == going and going[-1] < going[0] < len(CONTEXTS)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("bf16", [False, True])
+@torch.no_grad()
+def test_gpt2s_steps_are_those_of_its_modules(make_generator, monkeypatch, bf16, padded):
+    """The same random numbers give the same tokens, from the same logits and states."""
+    generator, (ids, mask) = prompts_of(make_generator, "gpt2")
+    if padded:  # wider than the longest prompt: a part of a batch
+        ids, mask = (torch.nn.functional.pad(x, (4, 0)) for x in (ids, mask))
+    outcomes = []
+    for written_out in (True, False):
+        if not written_out:
+            monkeypatch.setattr(GPT2Steps, "fits", lambda *_: False)
+        torch.manual_seed(4)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            outcomes.append(draw(generator.model, ids, mask, max_tokens=12, keep=True))
+    ours, theirs = outcomes
+    assert ours.hidden.dtype == theirs.hidden.dtype
+    if not bf16:  # whose last digits may draw another token
+        assert torch.equal(ours.ids, theirs.ids)
+    same = (ours.ids == theirs.ids).cumprod(1).bool() & ours.mask
+    assert same.sum() > 0.5 * ours.mask.sum()
+    close = {"rtol": 0.1, "atol": 0.1} if bf16 else {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(ours.logprobs[same], theirs.logprobs[same], **close)
+    torch.testing.assert_close(ours.hidden[same], theirs.hidden[same], **close)
+
+
+def test_what_is_more_than_weights_is_left_to_the_modules(make_generator):
+    from peft import LoraConfig, get_peft_model
+
+    def fits(change=lambda model: None, **inputs):
+        model = make_generator("gpt2").model
+        change(model)
+        return GPT2Steps.fits(model, inputs)
+
+    assert fits()
+    assert not fits(token_type_ids=torch.zeros(1))
+    assert not fits(lambda model: model.train())
+    assert not fits(lambda model: model.transformer.h[1].mlp.register_forward_hook(print))
+    assert not fits(lambda model: model.set_attn_implementation("eager"))
+    assert not fits(lambda model: setattr(model.config, "scale_attn_by_inverse_layer_idx", True))
+    assert not fits(lambda model: get_peft_model(model, LoraConfig(target_modules=["c_fc"])))
+    assert not GPT2Steps.fits(make_generator("t5").model, {})

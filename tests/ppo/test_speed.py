@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from rlhf_dialog.generators import packing
 from rlhf_dialog.ppo.update import natural_groups
 from tests.ppo.trainers import rollout_of, weights
 
@@ -19,8 +21,9 @@ def sizes_seen(trainer):
     return sizes
 
 
-@pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
+@pytest.mark.parametrize("family", ["gpt2", "blenderbot-small", "bart"])
 def test_length_groups_compute_the_same_in_more_passes_with_less_padding(build, family):
+    """None is left where rows are packed, as one row for the model."""
     outcomes = []
     for groups in (1, 4):
         trainer, history = build(family, length_groups=groups, num_ppo_epochs=2)
@@ -35,13 +38,20 @@ def test_length_groups_compute_the_same_in_more_passes_with_less_padding(build, 
     # AdamW's first steps have the size of the learning rate, whatever the gradient's rounding
     moved = torch.cat([(a - b).abs().flatten() for a, b in zip(before, after, strict=True)])
     assert moved.quantile(0.99) < 1e-4
-    assert [rows for rows, _ in whole] == [8] * 4 and [rows for rows, _ in parts] == [2] * 16
-    assert sum(a * b for a, b in parts) < 0.95 * sum(a * b for a, b in whole)
+    packed = family != "bart"
+    assert [rows for rows, _ in whole] == [1 if packed else 8] * 4
+    assert [rows for rows, _ in parts] == [1 if packed else 2] * 16
+    computed, wanted = (sum(a * b for a, b in sizes) for sizes in (parts, whole))
+    assert computed == wanted if packed else computed < 0.95 * wanted
 
 
-def test_groups_follow_from_the_models_size(make_generator):
-    assert natural_groups(make_generator("gpt2").model) == 1
-    assert natural_groups(torch.nn.Linear(5000, 5000).requires_grad_(False)) == 2
+def test_groups_follow_from_the_models_size_and_padding(make_generator):
+    assert natural_groups(make_generator("bart").model) == 1
+    wide = {"vocab_size": 330_000, "n_embd": 64, "n_layer": 1, "n_head": 2, "n_positions": 8}
+    large = GPT2LMHeadModel(GPT2Config(**wide))
+    assert natural_groups(large) == 2
+    packing.prepare(large)
+    assert natural_groups(large) == 1
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

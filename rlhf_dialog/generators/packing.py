@@ -1,0 +1,206 @@
+"""Rows of different lengths one behind the other, so that no time goes into padding.
+
+What a transformer does token by token (embeddings, norms, products with weights, activations) reads
+N real tokens as one row; attention alone needs rows, which are set apart for it and put together
+behind it. That is an attention function of transformers' own kind, given to a model when it is
+loaded: without packed rows it is plain `sdpa`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+
+from rlhf_dialog.generators.token_types import with_types
+
+NAME = "sdpa_or_packed"
+# Families whose layers hand on to attention what they do not know, and whose positions can be said.
+FAMILIES = ("gpt2", "blenderbot-small")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where N packed tokens stand in B rows of width W."""
+
+    mask: torch.Tensor  # (B, W) bool: a token, not padding
+    place: torch.Tensor  # (N,) int64 into (B·W)
+
+    @staticmethod
+    def of(mask: torch.Tensor, side: str = "right") -> Rows:
+        """Rows whose padding stands on that `side`; `mask` (B, L) may have it anywhere."""
+        lengths = mask.sum(1, keepdim=True)
+        columns = torch.arange(int(lengths.max()), device=mask.device)
+        width = len(columns)
+        real = columns < lengths if side == "right" else columns >= width - lengths
+        return Rows(real, real.flatten().nonzero().squeeze(1))
+
+    @staticmethod
+    def halves(mask: torch.Tensor) -> tuple[Rows, ...]:
+        """The first and the second half of the rows: where they are sorted by length, the shorter
+        ones are padded to their own longest."""
+        return tuple(Rows.of(part) for part in mask.chunk(2))
+
+    def apart(self, packed: torch.Tensor) -> torch.Tensor:
+        """(1, heads, N, D) -> (B, heads, W, D), zero at padding."""
+        tokens = packed[0].transpose(0, 1)  # (N, heads, D)
+        rows = tokens.new_zeros(self.mask.numel(), *tokens.shape[1:])
+        return rows.index_copy_(0, self.place, tokens).unflatten(0, self.mask.shape).transpose(1, 2)
+
+    def together(self, rows: torch.Tensor) -> torch.Tensor:
+        """(B, W, heads, D) -> (1, N, heads, D)."""
+        return rows.flatten(0, 1).index_select(0, self.place).unsqueeze(0)
+
+
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    rows: tuple[Rows, ...] | None = None,
+    source: tuple[Rows, ...] | None = None,
+    only: torch.Tensor | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """`sdpa`, row by row where tokens are packed.
+
+    Args:
+        rows: of a causal model's tokens, or a decoder's.
+        source: of an encoder's tokens.
+        only: (M,) the tokens whose output is wanted; None: all.
+    """
+    if rows is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    queries, keys, causal = rows, rows, source is None or module.is_causal
+    if source is not None and not causal:
+        queries, keys = (rows if module.is_decoder else source), source
+    outputs = []
+    tokens, others = ([len(part.place) for part in parts] for parts in (queries, keys))
+    split = (query.split(tokens, 2), key.split(others, 2), value.split(others, 2))
+    for asks, holds, *states in zip(queries, keys, *split, strict=True):
+        apart = (asks.apart(states[0]), holds.apart(states[1]), holds.apart(states[2]))
+        # Causal: no token sees the padding behind its row.
+        mask = None if causal else holds.mask[:, None, None]
+        outputs.append(asks.together(sdpa_attention_forward(module, *apart, mask, **options)[0]))
+    output = torch.cat(outputs, 1)
+    return (output if only is None else output[:, only]), None
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+class LastBlock(GPT2Block):
+    """A last layer that goes no further than attention with tokens that nobody asks for."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, *args: Any, picked: torch.Tensor | None = None, **kwargs
+    ) -> torch.Tensor:
+        """(1, N, H) -> (1, N, H), zero where a token is not one of the `picked` (M,)."""
+        if picked is None:
+            return super().forward(hidden_states, *args, **kwargs)
+        cache = args[0] if args else kwargs.pop("past_key_values", None)
+        attended, _ = self.attn(
+            self.ln_1(hidden_states), past_key_values=cache, only=picked, **kwargs
+        )
+        states = attended + hidden_states[:, picked]
+        states = states + self.mlp(self.ln_2(states))
+        return torch.zeros_like(hidden_states, dtype=states.dtype).index_copy(1, picked, states)
+
+
+def prepare(model: PreTrainedModel) -> None:
+    """Lets a model take packed rows, where it is of a family that can and attends by `sdpa`."""
+    if model.config.model_type in FAMILIES and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(NAME)
+        if model.config.model_type == "gpt2":
+            model.base_model.h[-1].__class__ = LastBlock
+
+
+def takes_packed(model: PreTrainedModel) -> bool:
+    """Whether `model` has been prepared; not where adapters put states before each row."""
+    adapters = getattr(model, "active_peft_config", None)
+    return model.config._attn_implementation == NAME and not (
+        adapters is not None and adapters.is_prompt_learning
+    )
+
+
+def packed_inputs(
+    model: PreTrainedModel,
+    context_ids: torch.Tensor,
+    context_mask: torch.Tensor,
+    reply_ids: torch.Tensor,
+    reply_mask: torch.Tensor,
+) -> tuple[dict[str, Any], tuple[torch.Tensor, torch.Tensor]]:
+    """What a prepared model reads of prompts (B, P) and responses (B, T); and rows (M,), all 0, and
+    columns (M,) of the states that predict each of the M real response tokens, row by row."""
+    if model.config.is_encoder_decoder:
+        start = torch.full_like(reply_ids[:, :1], model.config.decoder_start_token_id)
+        read = torch.cat([start, reply_ids[:, :-1]], dim=1)[reply_mask]
+        inputs = {
+            "input_ids": context_ids[context_mask].unsqueeze(0),
+            "attention_mask": _no_mask(read),
+            "decoder_input_ids": read.unsqueeze(0),
+            "decoder_attention_mask": _no_mask(read),
+            "rows": Rows.halves(reply_mask),
+            "source": Rows.halves(context_mask),
+        }
+        columns = torch.arange(len(read), device=read.device)
+    else:
+        mask = torch.cat([context_mask, reply_mask[:, 1:]], dim=1)  # no row's last token is read
+        inputs = packed_prompts(torch.cat([context_ids, reply_ids[:, :-1]], dim=1), mask)
+        for name, types in with_types(model.config, context_ids, reply_ids.shape[1] - 1).items():
+            inputs[name] = types[mask].unsqueeze(0)
+        which, tokens = reply_mask.nonzero(as_tuple=True)
+        lengths = mask.sum(1)
+        before = context_mask.sum(1)[which] + reply_mask.cumsum(1)[which, tokens] - 1  # in a row
+        columns = (lengths.cumsum(0) - lengths)[which] + before - 1
+        inputs["picked"] = columns
+    return inputs | {"use_cache": False}, (torch.zeros_like(columns), columns)
+
+
+def packed_prompts(ids: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
+    """What a prepared causal model reads of ids (B, L), padded as `mask` (B, L) bool says."""
+    rows = Rows.halves(mask)
+    return {
+        "input_ids": ids[mask].unsqueeze(0),
+        "position_ids": positions(rows).unsqueeze(0),
+        "attention_mask": _no_mask(ids),
+        "rows": rows,
+    }
+
+
+def _no_mask(ids: torch.Tensor) -> torch.Tensor:
+    """In the place of a mask: models hand on what has four dimensions as it is, and `attend` does
+    not read it."""
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
+
+
+def positions(rows: tuple[Rows, ...]) -> torch.Tensor:
+    """(N,) of each token in its row, from 0."""
+    return torch.cat([(part.mask.cumsum(1) - 1)[part.mask] for part in rows])
+
+
+@contextmanager
+def own_positions(model: PreTrainedModel, inputs: dict[str, Any]) -> Iterator[None]:
+    """Within, an encoder-decoder that reads packed `inputs` counts positions in each row; causal
+    models are told them with the `inputs`."""
+    with ExitStack() as hooks:
+        if "source" in inputs:
+            halves = ((model.get_encoder(), "source"), (model.get_decoder(), "rows"))
+            for half, name in halves:
+                told = {"position_ids": positions(inputs[name])}
+                handle = half.embed_positions.register_forward_pre_hook(
+                    lambda _, arguments, options, told=told: (arguments, options | told),
+                    with_kwargs=True,
+                )
+                hooks.callback(handle.remove)
+        yield
