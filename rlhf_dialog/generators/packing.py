@@ -18,7 +18,6 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from rlhf_dialog.generators.token_types import with_types
 
@@ -50,14 +49,13 @@ class Rows:
         return tuple(Rows.of(part) for part in mask.chunk(2))
 
     def apart(self, packed: torch.Tensor) -> torch.Tensor:
-        """(1, heads, N, D) -> (B, heads, W, D), zero at padding."""
-        tokens = packed[0].transpose(0, 1)  # (N, heads, D)
-        rows = tokens.new_zeros(self.mask.numel(), *tokens.shape[1:])
-        return rows.index_copy_(0, self.place, tokens).unflatten(0, self.mask.shape).transpose(1, 2)
+        """(N, ...) -> (B, W, ...), zero at padding."""
+        rows = packed.new_zeros(self.mask.numel(), *packed.shape[1:])
+        return rows.index_copy_(0, self.place, packed).unflatten(0, self.mask.shape)
 
     def together(self, rows: torch.Tensor) -> torch.Tensor:
-        """(B, W, heads, D) -> (1, N, heads, D)."""
-        return rows.flatten(0, 1).index_select(0, self.place).unsqueeze(0)
+        """(B, W, ...) -> (N, ...)."""
+        return rows.flatten(0, 1).index_select(0, self.place)
 
 
 def attend(
@@ -68,7 +66,6 @@ def attend(
     attention_mask: torch.Tensor | None,
     rows: tuple[Rows, ...] | None = None,
     source: tuple[Rows, ...] | None = None,
-    only: torch.Tensor | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """`sdpa`, row by row where tokens are packed.
@@ -76,7 +73,6 @@ def attend(
     Args:
         rows: of a causal model's tokens, or a decoder's.
         source: of an encoder's tokens.
-        only: (M,) the tokens whose output is wanted; None: all.
     """
     if rows is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
@@ -87,42 +83,25 @@ def attend(
     tokens, others = ([len(part.place) for part in parts] for parts in (queries, keys))
     split = (query.split(tokens, 2), key.split(others, 2), value.split(others, 2))
     for asks, holds, *states in zip(queries, keys, *split, strict=True):
-        apart = (asks.apart(states[0]), holds.apart(states[1]), holds.apart(states[2]))
+        apart = (  # (1, heads, N, D) -> (B, heads, W, D)
+            part.apart(own[0].transpose(0, 1)).transpose(1, 2)
+            for part, own in zip((asks, holds, holds), states, strict=True)
+        )
         # Causal: no token sees the padding behind its row.
         mask = None if causal else holds.mask[:, None, None]
-        outputs.append(asks.together(sdpa_attention_forward(module, *apart, mask, **options)[0]))
-    output = torch.cat(outputs, 1)
-    return (output if only is None else output[:, only]), None
+        output, _ = sdpa_attention_forward(module, *apart, mask, **options)  # (B, W, heads, D)
+        outputs.append(asks.together(output))
+    return torch.cat(outputs).unsqueeze(0), None
 
 
 AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-class LastBlock(GPT2Block):
-    """A last layer that goes no further than attention with tokens that nobody asks for."""
-
-    def forward(
-        self, hidden_states: torch.Tensor, *args: Any, picked: torch.Tensor | None = None, **kwargs
-    ) -> torch.Tensor:
-        """(1, N, H) -> (1, N, H), zero where a token is not one of the `picked` (M,)."""
-        if picked is None:
-            return super().forward(hidden_states, *args, **kwargs)
-        cache = args[0] if args else kwargs.pop("past_key_values", None)
-        attended, _ = self.attn(
-            self.ln_1(hidden_states), past_key_values=cache, only=picked, **kwargs
-        )
-        states = attended + hidden_states[:, picked]
-        states = states + self.mlp(self.ln_2(states))
-        return torch.zeros_like(hidden_states, dtype=states.dtype).index_copy(1, picked, states)
-
-
 def prepare(model: PreTrainedModel) -> None:
     """Lets a model take packed rows, where it is of a family that can and attends by `sdpa`."""
     if model.config.model_type in FAMILIES and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)
-        if model.config.model_type == "gpt2":
-            model.base_model.h[-1].__class__ = LastBlock
 
 
 def takes_packed(model: PreTrainedModel) -> bool:
@@ -163,7 +142,6 @@ def packed_inputs(
         lengths = mask.sum(1)
         before = context_mask.sum(1)[which] + reply_mask.cumsum(1)[which, tokens] - 1  # in a row
         columns = (lengths.cumsum(0) - lengths)[which] + before - 1
-        inputs["picked"] = columns
     return inputs | {"use_cache": False}, (torch.zeros_like(columns), columns)
 
 

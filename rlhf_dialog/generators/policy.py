@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from rlhf_dialog.errors import UserError
-from rlhf_dialog.generators import packing
+from rlhf_dialog.generators import gpt2, packing
 from rlhf_dialog.generators.distributions import Sampling, token_entropies, token_logprobs
 from rlhf_dialog.generators.sampling import draw
 from rlhf_dialog.generators.token_types import with_types
@@ -202,6 +202,9 @@ def token_logits(
     The N tokens are those of `reply_mask`, row by row.
     """
     inputs, place = _model_inputs(lm, context_ids, context_mask, reply_ids, reply_mask)
+    if gpt2.fits(lm):
+        hidden = _gpt2_hidden(lm.base_model, inputs, place)
+        return nn.functional.linear(hidden, lm.lm_head.weight), hidden
 
     def pick(head: nn.Module, arguments: tuple) -> tuple[torch.Tensor]:
         return (arguments[0][place].unsqueeze(0),)
@@ -226,8 +229,17 @@ def response_hidden(
 ) -> torch.Tensor:
     """Last hidden states (N, H) of a headless model that predict each real response token."""
     inputs, place = _model_inputs(trunk, context_ids, context_mask, reply_ids, reply_mask)
+    if gpt2.fits(trunk):
+        return _gpt2_hidden(trunk, inputs, place)
     with packing.own_positions(trunk, inputs):
         return trunk(**inputs).last_hidden_state[place]
+
+
+def _gpt2_hidden(trunk: PreTrainedModel, inputs: dict[str, Any], place: Any) -> torch.Tensor:
+    """(N, H) under the real response tokens, by `gpt2.packed_hidden`."""
+    ids, types = inputs["input_ids"][0], inputs.get("token_type_ids")
+    types = None if types is None else types[0]
+    return gpt2.packed_hidden(trunk, ids, inputs["rows"], place[1], types)
 
 
 def _model_inputs(

@@ -17,8 +17,8 @@ from transformers.cache_utils import LinearAttentionCacheLayerMixin
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
+from rlhf_dialog.generators import gpt2
 from rlhf_dialog.generators.distributions import Sampling
-from rlhf_dialog.generators.gpt2_steps import GPT2Steps
 from rlhf_dialog.generators.token_types import with_types
 
 
@@ -108,9 +108,11 @@ class _Loop:
             return lm._sample(*given, **inputs)
         rows = torch.arange(len(input_ids), device=input_ids.device)  # those that have not ended
         going, longest = input_ids, generation_config.max_length
-        steps: GPT2Steps | ModuleSteps
-        if GPT2Steps.fits(lm, inputs):
-            steps = GPT2Steps(lm, input_ids, inputs, longest)
+        steps: gpt2.Steps | ModuleSteps
+        if gpt2.fits(lm) and "token_type_ids" not in inputs:
+            mask = inputs.get("attention_mask")  # None where nothing is padded
+            mask = torch.ones_like(input_ids) if mask is None else mask
+            steps = gpt2.Steps(lm, input_ids, mask.bool(), longest)
         else:
             inputs["output_hidden_states"] = self.keep
             steps = ModuleSteps(lm, inputs, lm._prefill(input_ids, generation_config, inputs))

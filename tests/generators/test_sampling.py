@@ -10,9 +10,8 @@ from transformers import (
     RobertaForCausalLM,
 )
 
-from rlhf_dialog.generators import sampling
+from rlhf_dialog.generators import gpt2, sampling
 from rlhf_dialog.generators.distributions import Sampling
-from rlhf_dialog.generators.gpt2_steps import GPT2Steps
 from rlhf_dialog.generators.policy import Policy, token_logits
 from rlhf_dialog.generators.prompts import encode_context, pad_prompts
 from rlhf_dialog.generators.sampling import draw
@@ -121,13 +120,13 @@ def test_ranks_that_share_one_models_weights_keep_step(make_generator, monkeypat
     assert torch.equal(drawn.ids, wanted.ids) and drawn.logprobs is None
 
 
-@pytest.mark.parametrize("kind", [GPT2Steps, sampling.ModuleSteps])
+@pytest.mark.parametrize("kind", [gpt2.Steps, sampling.ModuleSteps])
 def test_a_batch_shrinks_as_its_replies_end(make_generator, monkeypatch, kind):
     generator, inputs = prompts_of(make_generator, "gpt2")
     sizes, step = [], kind.step
     monkeypatch.setattr(kind, "step", lambda self, ids: sizes.append(len(ids)) or step(self, ids))
     if kind is sampling.ModuleSteps:
-        monkeypatch.setattr(GPT2Steps, "fits", lambda *_: False)
+        monkeypatch.setattr(gpt2, "fits", lambda _: False)
     torch.manual_seed(4)
     drawn = draw(generator.model, *inputs, max_tokens=12)
     going = drawn.mask.sum(0).tolist()[1:]  # before the last token, those that are not done
@@ -145,7 +144,7 @@ def test_gpt2s_steps_are_those_of_its_modules(make_generator, monkeypatch, bf16,
     outcomes = []
     for written_out in (True, False):
         if not written_out:
-            monkeypatch.setattr(GPT2Steps, "fits", lambda *_: False)
+            monkeypatch.setattr(gpt2, "fits", lambda _: False)
         torch.manual_seed(4)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             outcomes.append(draw(generator.model, ids, mask, max_tokens=12, keep=True))
@@ -163,16 +162,19 @@ def test_gpt2s_steps_are_those_of_its_modules(make_generator, monkeypatch, bf16,
 def test_what_is_more_than_weights_is_left_to_the_modules(make_generator):
     from peft import LoraConfig, get_peft_model
 
-    def fits(change=lambda model: None, **inputs):
+    def fits(change=lambda model: None):
         model = make_generator("gpt2").model
         change(model)
-        return GPT2Steps.fits(model, inputs)
+        return gpt2.fits(model), gpt2.fits(model.base_model)
 
-    assert fits()
-    assert not fits(token_type_ids=torch.zeros(1))
-    assert not fits(lambda model: model.train())
-    assert not fits(lambda model: model.transformer.h[1].mlp.register_forward_hook(print))
-    assert not fits(lambda model: model.set_attn_implementation("eager"))
-    assert not fits(lambda model: setattr(model.config, "scale_attn_by_inverse_layer_idx", True))
-    assert not fits(lambda model: get_peft_model(model, LoraConfig(target_modules=["c_fc"])))
-    assert not GPT2Steps.fits(make_generator("t5").model, {})
+    neither = (False, False)
+    assert fits() == (True, True)
+    assert neither == fits(lambda model: model.train())
+    assert neither == fits(lambda model: model.transformer.h[1].mlp.register_forward_hook(print))
+    assert neither == fits(lambda model: model.set_attn_implementation("eager"))
+    assert neither == fits(
+        lambda model: setattr(model.config, "scale_attn_by_inverse_layer_idx", True)
+    )
+    assert neither == fits(lambda model: get_peft_model(model, LoraConfig(target_modules=["c_fc"])))
+    assert neither == fits(lambda model: model.gradient_checkpointing_enable())
+    assert not gpt2.fits(make_generator("t5").model)
