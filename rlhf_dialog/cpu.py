@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import math
+import mmap
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,19 +17,7 @@ SHORT = 192  # tokens of a row; at 256 the products of all pairs of tokens are s
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 TWO_GIB = 2**31 - 1  # the most that can be said
 UPDATES_KEPT = 3  # between two times that memory is given back
-LOOSE = 2**28  # bytes that may lie free for good
-
-
-class _Mallinfo2(ctypes.Structure):
-    """What glibc knows of its memory (mallinfo(3), since 2.33), in bytes; `fordblks` is free."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in (
-            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
-            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
-        )
-    )
+LOOSE = 2**28  # bytes that a process may grow by before memory is given back
 
 
 def attention_kernel(device: torch.device, width: int, bf16: bool) -> AbstractContextManager:
@@ -52,10 +41,11 @@ class FreedMemory(TrainerCallback):
     and zeroed again, which takes longer than to fill them: at 50,000 tokens of vocabulary nearly
     every tensor is large. Kept memory falls to pieces, though, as sizes change from batch to batch
     and small things come to lie between large ones, so that after every few updates what is free is
-    given back, where it is much. Nothing happens without glibc.
+    given back, where the process has grown by much since. Nothing happens without glibc.
     """
 
     def __init__(self) -> None:
+        self.held = 0  # bytes, when memory was last given back
         libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
         self.trim = getattr(libc, "malloc_trim", None)  # musl has neither this nor the next
         if self.trim is not None:
@@ -65,15 +55,13 @@ class FreedMemory(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        due = state.global_step % UPDATES_KEPT == 0
-        if self.trim is not None and due and _free_memory() > LOOSE:
+        if self.trim is None or state.global_step % UPDATES_KEPT:
+            return
+        if _resident() - self.held > LOOSE:
             self.trim(0)
+            self.held = _resident()
 
 
-def _free_memory() -> float:
-    """Bytes that glibc holds free; more than any where it is too old to say."""
-    libc: Any = ctypes.CDLL(None)
-    if not hasattr(libc, "mallinfo2"):
-        return math.inf
-    libc.mallinfo2.restype = _Mallinfo2
-    return libc.mallinfo2().fordblks
+def _resident() -> int:
+    """Bytes of memory that this process has, on Linux."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE

@@ -22,16 +22,15 @@ from transformers.utils import output_capturing
 from rlhf_dialog.generators import packing
 from rlhf_dialog.generators.packing import Rows
 
-# Settings of a GPT-2 that would have to be written out too.
-VARIANTS = ("add_cross_attention", "reorder_and_upcast_attn", "scale_attn_by_inverse_layer_idx")
-
 
 def fits(model: PreTrainedModel) -> bool:
-    """Whether `model`, with its head or without, is a GPT-2 that is nothing but its weights."""
+    """Whether `model`, with its head or without, is a GPT-2 that is nothing but its weights.
+
+    A PEFT model is not; nor can one see, in the model inside of it, that prefixes come before rows.
+    """
     return (
         type(model) in (GPT2LMHeadModel, GPT2Model)
         and packing.takes_packed(model)
-        and not any(getattr(model.config, name) for name in VARIANTS)
         and not is_fsdp_managed_module(model)
         and all(type(layer) is kind for layer, kind in _layers(model))
         and not any(_is_busy(module) for module in model.modules())
@@ -69,6 +68,11 @@ def packed_hidden(
     return _norm(trunk.ln_f, states)
 
 
+def head(lm: GPT2LMHeadModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits (N, V) of last hidden states (N, H)."""
+    return F.linear(hidden, lm.lm_head.weight, lm.lm_head.bias)
+
+
 class Steps:
     """As `sampling.ModuleSteps`, for a model that `fits` and has no token types.
 
@@ -87,7 +91,7 @@ class Steps:
         cache: list[torch.Tensor] = []
         halves = Rows.halves(mask)
         self.hidden = packed_hidden(lm.transformer, ids[mask], halves, last, cache=cache)
-        self.logits = F.linear(self.hidden, lm.lm_head.weight)  # (rows, V)
+        self.logits = head(lm, self.hidden)  # (rows, V)
         rows = Rows.of(mask, side="left")
         self.filled, room = rows.mask.shape[1], longest - ids.shape[1]
         # Added to the scores of attention: (rows, 1, 1, L), minus infinity at the prompts' padding.
@@ -123,7 +127,7 @@ class Steps:
             )
             states = _rest(block, states, attended.flatten(1))
         self.hidden = _norm(trunk.ln_f, states)
-        self.logits = F.linear(self.hidden, self.lm.lm_head.weight)
+        self.logits = head(self.lm, self.hidden)
 
 
 def _read(block: GPT2Block, states: torch.Tensor) -> torch.Tensor:
@@ -172,11 +176,13 @@ def _layers(model: PreTrainedModel) -> Iterator[tuple[nn.Module, type]]:
 
 
 def _is_busy(module: nn.Module) -> bool:
-    """Whether more happens in a module than its computation: hooks, checkpoints, dropout."""
+    """Whether more happens in a module than its computation: hooks, checkpoints, dropout, a
+    `forward` of its own (offloading puts one there)."""
     # transformers leaves hooks on a model whose hidden states were once asked for; they idle.
     return (
         module.training
-        or bool(module._forward_pre_hooks)
+        or "forward" in vars(module)
+        or bool(module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
         or any(h.__module__ != output_capturing.__name__ for h in module._forward_hooks.values())
         or getattr(module, "gradient_checkpointing", False)
     )

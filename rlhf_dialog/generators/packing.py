@@ -22,8 +22,9 @@ from transformers.masking_utils import sdpa_mask
 from rlhf_dialog.generators.token_types import with_types
 
 NAME = "sdpa_or_packed"
-# Families whose layers hand on to attention what they do not know, and whose positions can be said.
-FAMILIES = ("gpt2", "blenderbot-small")
+# Families whose layers hand on to attention what they do not know, and whose positions can be said;
+# and whether they are encoder-decoders (BlenderBot-small has a causal model too, which is not one).
+FAMILIES = {"gpt2": False, "blenderbot-small": True}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Rows:
     def of(mask: torch.Tensor, side: str = "right") -> Rows:
         """Rows whose padding stands on that `side`; `mask` (B, L) may have it anywhere."""
         lengths = mask.sum(1, keepdim=True)
-        columns = torch.arange(int(lengths.max()), device=mask.device)
+        columns = torch.arange(max(1, int(lengths.max())), device=mask.device)
         width = len(columns)
         real = columns < lengths if side == "right" else columns >= width - lengths
         return Rows(real, real.flatten().nonzero().squeeze(1))
@@ -100,7 +101,9 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 def prepare(model: PreTrainedModel) -> None:
     """Lets a model take packed rows, where it is of a family that can and attends by `sdpa`."""
-    if model.config.model_type in FAMILIES and model.config._attn_implementation == "sdpa":
+    config = model.config
+    known = FAMILIES.get(config.model_type) is bool(config.is_encoder_decoder)
+    if known and config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)
 
 

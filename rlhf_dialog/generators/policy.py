@@ -204,7 +204,7 @@ def token_logits(
     inputs, place = _model_inputs(lm, context_ids, context_mask, reply_ids, reply_mask)
     if gpt2.fits(lm):
         hidden = _gpt2_hidden(lm.base_model, inputs, place)
-        return nn.functional.linear(hidden, lm.lm_head.weight), hidden
+        return gpt2.head(lm, hidden), hidden
 
     def pick(head: nn.Module, arguments: tuple) -> tuple[torch.Tensor]:
         return (arguments[0][place].unsqueeze(0),)

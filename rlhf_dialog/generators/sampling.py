@@ -17,7 +17,7 @@ from transformers.cache_utils import LinearAttentionCacheLayerMixin
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
-from rlhf_dialog.generators import gpt2
+from rlhf_dialog.generators import gpt2, packing
 from rlhf_dialog.generators.distributions import Sampling
 from rlhf_dialog.generators.token_types import with_types
 
@@ -70,7 +70,7 @@ def draw(
     if is_deepspeed_zero3_enabled() or is_fsdp_managed_module(lm):
         ids = lm.generate(**inputs, generation_config=config)[:, given:]
         return Responses(ids, mask_after_eos(ids, config.eos_token_id))
-    loop = _Loop(keep)
+    loop = _Loop(keep, rows_are_whole=packing.takes_packed(lm))
     ids = lm.generate(**inputs, generation_config=config, custom_generate=loop.run)[:, given:]
     return Responses(ids, mask_after_eos(ids, config.eos_token_id), *loop.kept())
 
@@ -84,8 +84,9 @@ def mask_after_eos(ids: torch.Tensor, eos_token_id: int) -> torch.Tensor:
 class _Loop:
     """One call of `generate`; keeps what is known of the tokens that were drawn."""
 
-    def __init__(self, keep: bool) -> None:
+    def __init__(self, keep: bool, rows_are_whole: bool) -> None:
         self.keep = keep
+        self.rows_are_whole = rows_are_whole  # no adapter puts states before them
         self.drawn: list[_Drawn] = []
 
     def kept(self) -> tuple[torch.Tensor, torch.Tensor] | tuple[()]:
@@ -109,7 +110,7 @@ class _Loop:
         rows = torch.arange(len(input_ids), device=input_ids.device)  # those that have not ended
         going, longest = input_ids, generation_config.max_length
         steps: gpt2.Steps | ModuleSteps
-        if gpt2.fits(lm) and "token_type_ids" not in inputs:
+        if self.rows_are_whole and gpt2.fits(lm) and "token_type_ids" not in inputs:
             mask = inputs.get("attention_mask")  # None where nothing is padded
             mask = torch.ones_like(input_ids) if mask is None else mask
             steps = gpt2.Steps(lm, input_ids, mask.bool(), longest)

@@ -115,9 +115,9 @@ class SeqGANPPOTrainer(PPOTrainer):
         args.check_evaluation(len(eval_examples))
         args.check_push()
         check_lengths(generator, context_length, args.response_length)
-        args.length_groups = args.length_groups or natural_groups(generator.model)
         reference = None if peft_config is not None else build_reference(generator, args)
         policy = build_policy(generator, args, peft_config)
+        args.length_groups = args.length_groups or natural_groups(policy.lm)
         with precision(args):
             super().__init__(
                 args,

@@ -4,7 +4,14 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BlenderbotSmallConfig,
+    BlenderbotSmallForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from rlhf_dialog.generators import gpt2, packing
 from rlhf_dialog.generators.policy import (
@@ -13,6 +20,7 @@ from rlhf_dialog.generators.policy import (
     separate_trunk,
     token_logits,
 )
+from rlhf_dialog.generators.sampling import draw
 
 PACKED = ("gpt2", "blenderbot-small")
 CONTEXTS, REPLIES = (3, 9, 1, 20, 7), (4, 1, 12, 12, 6)  # tokens of five rows
@@ -109,9 +117,9 @@ def test_no_layer_reads_padding_and_the_last_only_what_is_asked_for(
     model, seen = make_generator("gpt2").model, []
     if not written_out:
         monkeypatch.setattr(gpt2, "fits", lambda _: False)
-    for block in model.transformer.h:
-        call = block.mlp.act.forward
-        block.mlp.act.forward = lambda x, call=call: seen.append(x.numel() // 128) or call(x)
+    kind = type(model.transformer.h[0].mlp.act)
+    call = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda m, x: seen.append(x.numel() // 128) or call(m, x))
     token_logits(model, *batch("gpt2"))
     tokens = sum(CONTEXTS) + sum(REPLIES) - len(REPLIES)
     assert seen == [tokens, sum(REPLIES) if written_out else tokens]
@@ -134,7 +142,7 @@ def test_other_attention_and_other_families_are_left_alone(make_generator):
     assert not any(packing.takes_packed(m) for m in (eager, make_generator("bart").model))
 
 
-def test_prefixes_of_adapters_are_not_packed(make_generator):
+def test_prefixes_of_adapters_are_not_packed_and_replies_are_drawn_behind_them(make_generator):
     """They stand before each row, and a packed batch has one."""
     from peft import PrefixTuningConfig, get_peft_model
 
@@ -147,3 +155,68 @@ def test_prefixes_of_adapters_are_not_packed(make_generator):
         logits, _ = token_logits(adapted, context_ids, context_mask, reply_ids, reply_mask)
         first = adapted(torch.cat([context_ids[:1, -3:], reply_ids[:1, :4]], 1)).logits[0, 2:-1]
     torch.testing.assert_close(logits[:4], first, rtol=1e-4, atol=1e-5)
+    drawn = draw(adapted, context_ids, context_mask, max_tokens=12, keep=True)
+    with torch.no_grad():
+        scored = Policy(adapted)(context_ids, context_mask, drawn.ids, drawn.mask).logprobs
+        plain = Policy(model)(context_ids, context_mask, drawn.ids, drawn.mask).logprobs
+    torch.testing.assert_close(drawn.logprobs * drawn.mask, scored, rtol=1e-4, atol=1e-4)
+    assert (plain - scored).abs().max() > 1e-2  # the prefix tells
+
+
+VARIANTS = [
+    {},
+    {"tie_word_embeddings": False},
+    {"scale_attn_weights": False},
+    {"scale_attn_by_inverse_layer_idx": True},
+    {"layer_norm_epsilon": 0.3, "n_inner": 20},
+    {"activation_function": "relu"},
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=lambda settings: "-".join(settings) or "plain")
+@torch.no_grad()
+def test_gpt2_written_out_is_its_modules_in_every_variant(monkeypatch, settings):
+    """Drawn and scored; in float64, and from prompts that need no padding."""
+    torch.manual_seed(8)
+    sizes = {"vocab_size": 260, "n_positions": 40, "n_embd": 16, "n_layer": 3, "n_head": 2}
+    ends = {"eos_token_id": 1, "pad_token_id": 0, "initializer_range": 0.4}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, **ends, **settings)).double().eval()
+    model.generation_config.pad_token_id = 0
+    packing.prepare(model)
+    inputs = batch("gpt2")
+    full = torch.randint(5, 250, (5, 9)), torch.ones(5, 9, dtype=torch.bool)
+    assert gpt2.fits(model)
+    outcomes = []
+    for written_out in (True, False):
+        if not written_out:
+            monkeypatch.setattr(gpt2, "fits", lambda _: False)
+        outcome = list(token_logits(model, *inputs))
+        for context in (inputs[:2], full):
+            torch.manual_seed(9)
+            outcome += draw(model, *context, max_tokens=12, keep=True)
+        outcomes.append(outcome)
+    for ours, theirs in zip(*outcomes, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_rows_without_a_token_do_no_harm(make_generator):
+    """Two of five replies, which are the second half's, are empty; the parts are 3 and 2 rows."""
+    for family in PACKED:
+        model = make_generator(family).model
+        *inputs, reply_mask = batch(family)
+        some = reply_mask.clone()
+        some[3:] = False
+        logits, _ = token_logits(model, *inputs, some)
+        whole, _ = token_logits(model, *inputs, reply_mask)
+        torch.testing.assert_close(logits, whole[: len(logits)], rtol=1e-4, atol=1e-5)
+
+
+def test_a_causal_model_of_the_other_family_is_left_alone():
+    sizes = {"vocab_size": 30, "d_model": 8, "encoder_layers": 1, "decoder_layers": 1}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    causal = BlenderbotSmallForCausalLM(
+        BlenderbotSmallConfig(**sizes, **heads, is_encoder_decoder=False, is_decoder=True)
+    )
+    packing.prepare(causal)
+    assert not packing.takes_packed(causal)

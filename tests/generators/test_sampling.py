@@ -106,6 +106,8 @@ def test_what_is_kept_is_what_a_forward_pass_says(make_generator, family):
     assert torch.allclose(drawn.logprobs[drawn.mask], scored.logprobs[drawn.mask], atol=1e-5)
     _, hidden = token_logits(generator.model, *inputs, drawn.ids, drawn.mask)
     assert torch.allclose(drawn.hidden[drawn.mask], hidden, atol=1e-4)
+    ended = torch.arange(drawn.mask.shape[1]) > drawn.mask.sum(1, keepdim=True)
+    assert not drawn.logprobs[ended].any() and not drawn.hidden[ended].any()
 
 
 def test_ranks_that_share_one_models_weights_keep_step(make_generator, monkeypatch):
@@ -160,21 +162,35 @@ def test_gpt2s_steps_are_those_of_its_modules(make_generator, monkeypatch, bf16,
 
 
 def test_what_is_more_than_weights_is_left_to_the_modules(make_generator):
-    from peft import LoraConfig, get_peft_model
+    from peft import IA3Config, LoraConfig, get_peft_model
 
-    def fits(change=lambda model: None):
+    def fits(change):
         model = make_generator("gpt2").model
         change(model)
         return gpt2.fits(model), gpt2.fits(model.base_model)
 
-    neither = (False, False)
-    assert fits() == (True, True)
-    assert neither == fits(lambda model: model.train())
-    assert neither == fits(lambda model: model.transformer.h[1].mlp.register_forward_hook(print))
-    assert neither == fits(lambda model: model.set_attn_implementation("eager"))
-    assert neither == fits(
-        lambda model: setattr(model.config, "scale_attn_by_inverse_layer_idx", True)
-    )
-    assert neither == fits(lambda model: get_peft_model(model, LoraConfig(target_modules=["c_fc"])))
-    assert neither == fits(lambda model: model.gradient_checkpointing_enable())
+    def block(model):
+        return model.transformer.h[1]
+
+    def adapt(config):
+        return lambda model: get_peft_model(model, config)
+
+    def own_forward(model):
+        block(model).ln_2.forward = torch.nn.Identity()
+
+    ask = {"input_ids": torch.ones(1, 3, dtype=torch.long), "output_hidden_states": True}
+    for change in (lambda model: None, lambda model: model(**ask)):  # which leaves idle hooks
+        assert fits(change) == (True, True)
+    for change in (
+        lambda model: model.train(),
+        lambda model: model.gradient_checkpointing_enable(),
+        lambda model: model.set_attn_implementation("eager"),
+        lambda model: block(model).mlp.register_forward_hook(print),
+        lambda model: block(model).attn.register_forward_pre_hook(print),
+        lambda model: block(model).ln_1.register_full_backward_hook(print),
+        own_forward,
+        *(adapt(LoraConfig(target_modules=[name])) for name in ("c_fc", "attn.c_proj", "wte")),
+        adapt(IA3Config(target_modules=["c_attn"], feedforward_modules=[])),
+    ):
+        assert fits(change) == (False, False)
     assert not gpt2.fits(make_generator("t5").model)

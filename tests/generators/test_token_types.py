@@ -21,6 +21,9 @@ REPLIES = ["on the ship .", "aye"]
 def generator(request, make_generator):
     generator = make_generator("gpt2", sharp=True)
     use_input_form(generator, request.param)
+    embeddings = generator.model.get_input_embeddings().weight
+    with torch.no_grad():  # new tokens have one embedding, until they are trained
+        embeddings[-2:] += torch.randn(2, embeddings.shape[1])
     generator.model.eval()
     return generator
 

@@ -101,7 +101,7 @@ def test_freed_memory_is_not_mapped_again_and_much_of_it_is_given_back_now_and_t
     mapped_of_kept, given_back = told("kept")
     assert mapped_of_kept < mapped / 20
     assert given_back > 60  # MiB
-    assert told("kept", 2**28)[1] < 10
+    assert told("kept", 2**34)[1] < 10  # the process has not grown by so much
 
 
 def test_the_trainer_keeps_freed_memory_on_a_cpu(build):
