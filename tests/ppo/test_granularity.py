@@ -133,7 +133,9 @@ def test_completions_are_samples_of_the_policy(make_generator, examples):
 class Scripted:
     """A policy that goes on with the next of `lines`, whatever was said."""
 
-    config = SimpleNamespace(is_encoder_decoder=False, eos_token_id=1, pad_token_id=0)
+    config = SimpleNamespace(
+        is_encoder_decoder=False, eos_token_id=1, pad_token_id=0, _attn_implementation="sdpa"
+    )
     generation_config = GenerationConfig(eos_token_id=1, pad_token_id=0)
 
     def __init__(self, *lines):
