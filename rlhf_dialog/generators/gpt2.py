@@ -40,6 +40,7 @@ def fits(model: PreTrainedModel) -> bool:
 def packed_hidden(
     trunk: GPT2Model,
     ids: torch.Tensor,
+    positions: torch.Tensor,
     rows: tuple[Rows, ...],
     picked: torch.Tensor,
     types: torch.Tensor | None = None,
@@ -48,13 +49,14 @@ def packed_hidden(
     """Last hidden states (M, H) of the `picked` tokens.
 
     Args:
-        ids: (N,) int64 tokens, packed as `rows` say; types: (N,) their types.
+        ids: (N,) int64 tokens, packed as `rows` say; positions: (N,) of each in its row; types:
+            (N,) their types.
         picked: (M,) which tokens' states are wanted: the last layer goes no further than attention
             with the others.
         cache: is given the keys and values (N, 2, heads, D) of each layer.
     """
     states = F.embedding(ids, trunk.wte.weight)
-    states = states + F.embedding(packing.positions(rows), trunk.wpe.weight)
+    states = states + F.embedding(positions, trunk.wpe.weight)
     if types is not None:
         states = states + F.embedding(types, trunk.wte.weight)
     for block in trunk.h:
@@ -90,7 +92,8 @@ class Steps:
         last = self.position.cumsum(0) - 1  # (rows,) of the packed tokens
         cache: list[torch.Tensor] = []
         halves = Rows.halves(mask)
-        self.hidden = packed_hidden(lm.transformer, ids[mask], halves, last, cache=cache)
+        read = (ids[mask], packing.positions(halves), halves, last)
+        self.hidden = packed_hidden(lm.transformer, *read, cache=cache)
         self.logits = head(lm, self.hidden)  # (rows, V)
         rows = Rows.of(mask, side="left")
         self.filled, room = rows.mask.shape[1], longest - ids.shape[1]

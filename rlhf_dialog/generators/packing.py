@@ -138,7 +138,13 @@ def packed_inputs(
         columns = torch.arange(len(read), device=read.device)
     else:
         mask = torch.cat([context_mask, reply_mask[:, 1:]], dim=1)  # no row's last token is read
-        inputs = packed_prompts(torch.cat([context_ids, reply_ids[:, :-1]], dim=1), mask)
+        rows = Rows.halves(mask)
+        inputs = {
+            "input_ids": torch.cat([context_ids, reply_ids[:, :-1]], dim=1)[mask].unsqueeze(0),
+            "position_ids": positions(rows).unsqueeze(0),
+            "attention_mask": _no_mask(mask),
+            "rows": rows,
+        }
         for name, types in with_types(model.config, context_ids, reply_ids.shape[1] - 1).items():
             inputs[name] = types[mask].unsqueeze(0)
         which, tokens = reply_mask.nonzero(as_tuple=True)
@@ -146,17 +152,6 @@ def packed_inputs(
         before = context_mask.sum(1)[which] + reply_mask.cumsum(1)[which, tokens] - 1  # in a row
         columns = (lengths.cumsum(0) - lengths)[which] + before - 1
     return inputs | {"use_cache": False}, (torch.zeros_like(columns), columns)
-
-
-def packed_prompts(ids: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
-    """What a prepared causal model reads of ids (B, L), padded as `mask` (B, L) bool says."""
-    rows = Rows.halves(mask)
-    return {
-        "input_ids": ids[mask].unsqueeze(0),
-        "position_ids": positions(rows).unsqueeze(0),
-        "attention_mask": _no_mask(ids),
-        "rows": rows,
-    }
 
 
 def _no_mask(ids: torch.Tensor) -> torch.Tensor:

@@ -32,7 +32,8 @@ class Policy(nn.Module):
     """A generator and its critic: a value head on the generator's trunk, or on one of its own.
 
     Everything happens in `forward`, so that the hooks of DDP and ZeRO see it. The logits are the
-    model's own (`PreTrainedModel.forward`), made at real response tokens only: N of them, not B·T.
+    model's own (`PreTrainedModel.forward`; `gpt2` has GPT-2's written out), made at real response
+    tokens only: N of them, not B·T.
 
     Args:
         lm: a causal or encoder-decoder language model, or a PEFT model around one.
@@ -237,9 +238,9 @@ def response_hidden(
 
 def _gpt2_hidden(trunk: PreTrainedModel, inputs: dict[str, Any], place: Any) -> torch.Tensor:
     """(N, H) under the real response tokens, by `gpt2.packed_hidden`."""
-    ids, types = inputs["input_ids"][0], inputs.get("token_type_ids")
-    types = None if types is None else types[0]
-    return gpt2.packed_hidden(trunk, ids, inputs["rows"], place[1], types)
+    ids, positions = inputs["input_ids"][0], inputs["position_ids"][0]
+    types = inputs["token_type_ids"][0] if "token_type_ids" in inputs else None
+    return gpt2.packed_hidden(trunk, ids, positions, inputs["rows"], place[1], types)
 
 
 def _model_inputs(
