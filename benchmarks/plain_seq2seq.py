@@ -159,8 +159,6 @@ def run_plain(setting: Setting, meter: Meter) -> None:
     torch.manual_seed(3)  # as TRL does, for the same prompts
     accelerator = Accelerator(cpu=setting.device == "cpu")
     batches = chain.from_iterable(repeat(accelerator.prepare(loader)))
-    meter.turn()
     for update in count():
-        torch.manual_seed(1000 + update)
+        meter.turn(1000 + update)
         trainer.step(next(batches))
-        meter.turn()

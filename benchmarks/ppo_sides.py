@@ -38,7 +38,7 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 from trl.experimental.ppo.ppo_trainer import get_reward
 
-from rlhf_dialog.generators.prompts import encode_context
+from rlhf_dialog.generators.prompts import encode_contexts
 from rlhf_dialog.generators.sampling import mask_after_eos
 from rlhf_dialog.ppo import trainer as our_trainer
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
@@ -129,8 +129,8 @@ class Meter:
 
         setattr(owner, name, timed)
 
-    def turn(self) -> None:
-        """Ends a step, tells of it, and waits for the next one's turn."""
+    def turn(self, seed: int) -> None:
+        """Ends a step, tells of it, waits for the next one's turn, and seeds it."""
         total = self.clock() - self.started
         known = {phase: self.seconds[phase] for phase in PHASES[:-1]}
         if self.device == "cpu":
@@ -154,23 +154,22 @@ class Meter:
             torch.distributed.broadcast_object_list(word)
         if word[0] != "go":
             raise Finished
+        torch.manual_seed(seed)
         self.seconds.clear()
         self.tokens, self.started = 0, self.clock()
 
 
 class Turns(TrainerCallback):
-    """A turn after each update, and then the same random numbers as the other side's."""
+    """A turn after each update, each with the same random numbers as the other side's."""
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.meter.turn()
-        torch.manual_seed(1000)
+        self.meter.turn(1000)
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.meter.turn()
-        torch.manual_seed(1000 + state.global_step)
+        self.meter.turn(1000 + state.global_step)
 
 
 def run_stock(setting: Setting, meter: Meter) -> None:
@@ -179,7 +178,7 @@ def run_stock(setting: Setting, meter: Meter) -> None:
     examples = setting.examples()
     tokenizer = copy.deepcopy(generator.tokenizer)
     tokenizer.padding_side = "left"
-    prompts = [encode_context(generator, e.context, setting.context) for e in examples]
+    prompts = encode_contexts(generator, [e.context for e in examples], setting.context)
     trainer = PPOTrainer(
         PPOConfig(
             **setting.trainer(os.environ["BENCHMARK_FOLDER"], setting.dtype),

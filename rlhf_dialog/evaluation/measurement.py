@@ -21,7 +21,7 @@ from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.distributions import Sampling
 from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.generators.policy import Policy, disable_dropout, sample_responses
-from rlhf_dialog.generators.prompts import encode_context, pad_prompts
+from rlhf_dialog.generators.prompts import encode_contexts, pad_prompts
 
 # (contexts, replies) -> scores (B,): a frozen judge, a discriminator
 Scorer = Callable[[Sequence[Sequence[str]], Sequence[str]], torch.Tensor]
@@ -134,7 +134,7 @@ def likelihoods(
 def _prompts(
     generator: Generator, examples: Sequence[Example], lengths: Lengths
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    prompts = [encode_context(generator, e.context, lengths.context_length) for e in examples]
+    prompts = encode_contexts(generator, [e.context for e in examples], lengths.context_length)
     ids, mask = pad_prompts(prompts, generator)
     return ids.to(generator.model.device), mask.to(generator.model.device)
 

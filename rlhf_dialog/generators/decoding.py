@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.loading import Generator, check_lengths
 from rlhf_dialog.generators.policy import sample_responses
-from rlhf_dialog.generators.prompts import encode_context, pad_prompts
+from rlhf_dialog.generators.prompts import encode_contexts, pad_prompts
 from rlhf_dialog.generators.reranking import Candidate, TextScorer, rank
 from rlhf_dialog.generators.sampling import mask_after_eos
 from rlhf_dialog.generators.token_types import with_types
@@ -39,7 +39,7 @@ def sample_replies(
         torch.manual_seed(seed)
         for start in range(0, len(contexts), SAMPLING_BATCH):
             chunk = contexts[start : start + SAMPLING_BATCH]
-            prompts = [encode_context(generator, context, context_length) for context in chunk]
+            prompts = encode_contexts(generator, chunk, context_length)
             ids, mask = pad_prompts(prompts, generator)
             reply_ids, reply_mask = sample_responses(
                 generator.model, ids.to(device), mask.to(device), max_tokens=response_length
@@ -125,7 +125,7 @@ def _generated(
     config: GenerationConfig,
     context_length: int,
 ) -> list[list[str]]:
-    prompts = [encode_context(generator, context, context_length) for context in contexts]
+    prompts = encode_contexts(generator, contexts, context_length)
     ids, mask = (t.to(generator.model.device) for t in pad_prompts(prompts, generator))
     types = {} if generator.is_encoder_decoder else with_types(generator.model.config, ids, 0)
     output = generator.model.generate(

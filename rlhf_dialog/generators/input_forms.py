@@ -33,7 +33,9 @@ from rlhf_dialog.dialogues.control_tokens import without_control_tokens
 from rlhf_dialog.dialogues.schema import Context
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.loading import Generator, _grow_embeddings
-from rlhf_dialog.generators.token_types import mark_speakers, token_types
+from rlhf_dialog.generators.token_types import has_types, mark_speakers, token_types
+
+Pieces = list[int | str]  # of a prompt: token ids, and texts that are tokenized on their own
 
 SP1, SP2 = "<sp1>", "<sp2>"
 SPEAKER1, SPEAKER2 = "<speaker1>", "<speaker2>"
@@ -50,16 +52,17 @@ class Prompt(NamedTuple):
     @classmethod
     def typed(cls, generator: Generator, ids: list[int]) -> Prompt:
         """`ids` with the types that the generator's form gives them, if it does."""
-        types = token_types(generator.model.config, torch.tensor([ids], dtype=torch.long))
-        if types is None:
+        config = generator.model.config
+        if not has_types(config):
             return cls(ids)
+        types = token_types(config, torch.tensor([ids], dtype=torch.long))
         return cls(ids, types[0].tolist(), int(types[0, -1]))
 
 
 class InputForm(NamedTuple):
     """How contexts are rendered, for whom, and with which control tokens."""
 
-    render: Callable[[Generator, Context], list[int]]
+    render: Callable[[Generator, Context], Pieces]
     fits: Callable[[Generator], bool]
     whom: str  # for an error
     tokens: tuple[str, ...] = ()  # control tokens that causal models need
@@ -108,12 +111,26 @@ def input_form(generator: Generator) -> str:
     return "blenderbot-small" if _is_blenderbot_small(generator) else "lines"
 
 
-def render(generator: Generator, context: Context) -> Prompt:
-    """`context` in the generator's form, however long it becomes."""
+def render(generator: Generator, contexts: Sequence[Context]) -> list[Prompt]:
+    """Each context in the generator's form, however long it becomes. All their texts are tokenized
+    in one call: that takes a fraction of the time of one call for each."""
+    form = FORMS[input_form(generator)]
+    rows = [form.render(generator, _clean(context)) for context in contexts]
+    texts = [piece for row in rows for piece in row if isinstance(piece, str)]
+    encoded = iter(generator.encode_all(texts))
+    prompts = []
+    for row in rows:
+        ids: list[int] = []
+        for piece in row:
+            ids += next(encoded) if isinstance(piece, str) else [piece]
+        prompts.append(Prompt.typed(generator, ids))
+    return prompts
+
+
+def _clean(context: Context) -> Context:
     texts = (_one_line(text) for text in context)
     persona = (_one_line(text) for text in context.persona)
-    clean = Context(texts, persona, _one_line(context.summary))
-    return Prompt.typed(generator, FORMS[input_form(generator)].render(generator, clean))
+    return Context(texts, persona, _one_line(context.summary))
 
 
 def _one_line(text: str) -> str:
@@ -123,34 +140,32 @@ def _one_line(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _dialogpt(generator: Generator, context: Context) -> list[int]:
+def _dialogpt(generator: Generator, context: Context) -> Pieces:
     eos = generator.tokenizer.eos_token_id
-    return [token for turn in context for token in (*generator.encode(turn), eos)]
+    return [piece for turn in context for piece in (turn, eos)]
 
 
-def _speakers(generator: Generator, context: Context) -> list[int]:
+def _speakers(generator: Generator, context: Context) -> Pieces:
     # Backwards from the reply, which is <sp2>'s.
     names = [(SP1, SP2)[(len(context) - place) % 2 == 0] for place in range(len(context))]
     turns = list(zip(_ids(generator, *names), context, strict=True))
     return _spoken(generator, turns, *_ids(generator, SP2))
 
 
-def _summary(generator: Generator, context: Context) -> list[int]:
+def _summary(generator: Generator, context: Context) -> Pieces:
     if generator.is_encoder_decoder:
         return _joined(generator, [*filter(None, [context.summary]), context[-1]])
     first, second = _ids(generator, SP1, SP2)
     return _spoken(generator, [(first, context.summary), (second, context[-1])], first)
 
 
-def _spoken(generator: Generator, turns: Sequence[tuple[int, str]], reply: int) -> list[int]:
+def _spoken(generator: Generator, turns: Sequence[tuple[int, str]], reply: int) -> Pieces:
     """Each text behind the token of its speaker."""
-    ids = [generator.tokenizer.bos_token_id]
-    for speaker, text in turns:
-        ids += [speaker, *generator.encode(text)]
-    return [*ids, reply]
+    spoken = (piece for turn in turns for piece in turn)
+    return [generator.tokenizer.bos_token_id, *spoken, reply]
 
 
-def _persona(generator: Generator, context: Context) -> list[int]:
+def _persona(generator: Generator, context: Context) -> Pieces:
     """`build_inputs` of TransferTransfo's article, less the reply.
 
     Words alternate backwards from the reply, which is <speaker1>'s; types (`token_types`) alternate
@@ -161,33 +176,32 @@ def _persona(generator: Generator, context: Context) -> list[int]:
         persona = [f"your persona: {sentence}" for sentence in context.persona]
         return _joined(generator, context, persona)
     speakers = _ids(generator, SPEAKER1, SPEAKER2)
-    words = [token for sentence in context.persona for token in generator.encode(sentence)]
-    ids = [generator.tokenizer.bos_token_id, *words]
+    pieces: Pieces = [generator.tokenizer.bos_token_id, *context.persona]
     for place, text in enumerate(context):
-        ids += [speakers[(len(context) - place) % 2], *generator.encode(text)]
-    return [*ids, speakers[0]]
+        pieces += [speakers[(len(context) - place) % 2], text]
+    return [*pieces, speakers[0]]
 
 
-def _separator(generator: Generator, context: Context) -> list[int]:
+def _separator(generator: Generator, context: Context) -> Pieces:
     tokenizer = generator.tokenizer
-    turns = [t for turn in context for t in (*generator.encode(turn), tokenizer.sep_token_id)]
+    turns: Pieces = [piece for turn in context for piece in (turn, tokenizer.sep_token_id)]
     begin = tokenizer.bos_token_id
     return [*turns, begin] if generator.is_encoder_decoder else [begin, *turns]
 
 
-def _turns(generator: Generator, context: Context) -> list[int]:
+def _turns(generator: Generator, context: Context) -> Pieces:
     return _joined(generator, context)
 
 
-def _joined(generator: Generator, turns: Sequence[str], before: Sequence[str] = ()) -> list[int]:
+def _joined(generator: Generator, turns: Sequence[str], before: Sequence[str] = ()) -> Pieces:
     """Lines before the turns, and the turns, as an encoder reads them."""
     tokenizer = generator.tokenizer
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
     if not _is_blenderbot_small(generator):
         lines = [*before, *turns]
         if _reads_line_ends(generator):
-            return [*generator.encode("\n".join(lines)), eos]
-        return [token for line in lines for token in (*generator.encode(line), eos)]
+            return ["\n".join(lines), eos]
+        return [piece for line in lines for piece in (line, eos)]
     # An ordinary token of the vocabulary, and so of users, wherever no line is parted by it.
     new_line = _ids(generator, NEW_LINE) if before else []
     ids: list[int] = []
@@ -196,7 +210,7 @@ def _joined(generator: Generator, turns: Sequence[str], before: Sequence[str] = 
     for place, turn in enumerate(turns):
         ids += [eos, bos] if place else []
         ids += [t for t in generator.encode(turn) if t not in new_line]
-    return ids or [eos]
+    return [*ids] or [eos]
 
 
 def _reads_line_ends(generator: Generator) -> bool:
@@ -205,7 +219,7 @@ def _reads_line_ends(generator: Generator) -> bool:
     return generator.encode("a\nb") not in (generator.encode("a b"), generator.encode("ab"))
 
 
-def _chat(generator: Generator, context: Context) -> list[int]:
+def _chat(generator: Generator, context: Context) -> Pieces:
     """The turn before the reply is the user's, the one before it the assistant's, and so on; a
     persona is the system's message.
 
@@ -230,7 +244,7 @@ def _messages(turns: Sequence[str]) -> list[dict[str, str]]:
     return [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)]
 
 
-def _filled_template(generator: Generator, messages: list[dict[str, str]]) -> list[int]:
+def _filled_template(generator: Generator, messages: list[dict[str, str]]) -> Pieces:
     encoded = generator.tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=True, return_dict=True
     )
@@ -245,14 +259,15 @@ def _without_control_tokens(generator: Generator, text: str) -> str:
 
 
 def _ids(generator: Generator, *tokens: str) -> list[int]:
-    vocabulary = generator.tokenizer.get_vocab()
-    missing = [token for token in tokens if token not in vocabulary]
+    tokenizer = generator.tokenizer
+    ids = [tokenizer.convert_tokens_to_ids(token) for token in tokens]
+    missing = [t for t, i in zip(tokens, ids, strict=True) if i in (None, tokenizer.unk_token_id)]
     if missing:
         raise UserError(
             f"input_form: the tokenizer has no {missing[0]}; give the model this form with "
             "use_input_form, which adds it."
         )
-    return [vocabulary[token] for token in tokens]
+    return ids
 
 
 def _is_blenderbot_small(generator: Generator) -> bool:

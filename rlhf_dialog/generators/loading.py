@@ -81,11 +81,17 @@ class Generator:
         It becomes letters where the tokenizer can do so, and is left out where it cannot (tokens
         that were added without being called special).
         """
-        ids = self.tokenizer(
-            text, add_special_tokens=False, split_special_tokens=True, verbose=False
+        return self.encode_all([text])[0]
+
+    def encode_all(self, texts: list[str]) -> list[list[int]]:
+        """`encode` of each text, in one call of the tokenizer."""
+        if not texts:
+            return []  # which tokenizers take for no text at all
+        rows = self.tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=True, verbose=False
         )["input_ids"]
         control = control_tokens(self.tokenizer)
-        return [token for token in ids if token not in control]
+        return [[token for token in ids if token not in control] for ids in rows]
 
     def decode(self, ids: Iterable[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()

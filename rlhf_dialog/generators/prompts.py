@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from rlhf_dialog.dialogues.schema import Context
 from rlhf_dialog.generators.input_forms import Prompt, render
@@ -19,23 +20,43 @@ _CHARACTERS = 32  # more than a token has on average, in any language
 
 
 def encode_context(generator: Generator, context: Sequence[str], max_tokens: int) -> list[int]:
-    """Prompt ids of one context, at most `max_tokens` of them; see `build_prompt`."""
+    """Prompt ids of one context; see `build_prompts`."""
     return build_prompt(generator, context, max_tokens).ids
 
 
 def build_prompt(generator: Generator, context: Sequence[str], max_tokens: int) -> Prompt:
-    """One context in the generator's input form, in at most `max_tokens` tokens.
+    """One context as `build_prompts` has it."""
+    [prompt] = build_prompts(generator, [context], max_tokens)
+    return prompt
+
+
+def encode_contexts(
+    generator: Generator, contexts: Sequence[Sequence[str]], max_tokens: int
+) -> list[list[int]]:
+    """Prompt ids of each context, at most `max_tokens` of them; see `build_prompts`."""
+    return [prompt.ids for prompt in build_prompts(generator, contexts, max_tokens)]
+
+
+def build_prompts(
+    generator: Generator, contexts: Sequence[Sequence[str]], max_tokens: int
+) -> list[Prompt]:
+    """Each context in the generator's input form, in at most `max_tokens` tokens.
 
     Args:
-        context: texts, oldest first; a `Context` brings a persona and a summary to the forms that
+        contexts: texts, oldest first; a `Context` brings a persona and a summary to the forms that
             read them.
     """
-    context = context if isinstance(context, Context) else Context(context)
-    context = _bounded(context, _CHARACTERS * max_tokens)
-    prompt = render(generator, context)
+    typed = (c if isinstance(c, Context) else Context(c) for c in contexts)
+    bounded = [_bounded(context, _CHARACTERS * max_tokens) for context in typed]
+    whole = zip(bounded, render(generator, bounded), strict=True)
+    return [_fitted(generator, context, prompt, max_tokens) for context, prompt in whole]
+
+
+def _fitted(generator: Generator, context: Context, prompt: Prompt, max_tokens: int) -> Prompt:
+    """The `prompt` of a context, or of as much of it as does not make too many tokens."""
     while len(prompt.ids) > max_tokens and (shorter := _shortened(context)) is not None:
         context = shorter
-        prompt = render(generator, context)
+        [prompt] = render(generator, [context])
     return (
         prompt
         if len(prompt.ids) <= max_tokens
@@ -94,7 +115,7 @@ def encode_batch(
     """Contexts and replies as a policy takes them: context ids and mask (B, P), reply ids and mask
     (B, T), on the generator's device."""
     tensors = (
-        *pad_prompts([encode_context(generator, c, context_length) for c in contexts], generator),
+        *pad_prompts(encode_contexts(generator, contexts, context_length), generator),
         *pad_ids(
             [encode_reply(generator, reply, response_length, end) for reply in replies],
             generator.tokenizer.pad_token_id,
@@ -116,11 +137,15 @@ def pad_ids(
     rows: Sequence[Sequence[int]], fill: int, *, side: str = "right"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of ids as one matrix (B, L) int64, and which entries are real (B, L) bool."""
-    width = max((len(row) for row in rows), default=0)
-    ids = torch.full((len(rows), width), fill, dtype=torch.long)
-    mask = torch.zeros((len(rows), width), dtype=torch.bool)
-    for index, row in enumerate(rows):
-        place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
-        ids[index, place] = torch.tensor(row, dtype=torch.long)
-        mask[index, place] = True
+    if not rows:
+        return torch.zeros(0, 0, dtype=torch.long), torch.zeros(0, 0, dtype=torch.bool)
+    ids = pad_sequence(
+        [torch.tensor(row, dtype=torch.long) for row in rows],
+        batch_first=True,
+        padding_value=fill,
+        padding_side=side,
+    )
+    lengths = torch.tensor([[len(row)] for row in rows])
+    columns = torch.arange(ids.shape[1])
+    mask = columns < lengths if side == "right" else columns >= ids.shape[1] - lengths
     return ids, mask

@@ -21,17 +21,19 @@ def mark_speakers(config: PreTrainedConfig, speakers: list[int] | None) -> None:
     config.speaker_tokens = speakers if config.model_type in ADD_TYPES else None
 
 
-def token_types(config: PreTrainedConfig, prompt_ids: torch.Tensor) -> torch.Tensor | None:
-    """Types (B, P) int64 of prompts (B, P) that end at the last column; None where the model's form
-    has none. What follows, the reply, has the type of the last column.
+def has_types(config: PreTrainedConfig) -> bool:
+    """Whether a model's form has token types."""
+    return bool(getattr(config, "speaker_tokens", None))
+
+
+def token_types(config: PreTrainedConfig, prompt_ids: torch.Tensor) -> torch.Tensor:
+    """Types (B, P) int64 of prompts (B, P) that end at the last column, of a model that has them.
+    What follows, the reply, has the type of the last column.
 
     persona: segments alternate forwards from the persona, which is the first speaker's. Others:
     each turn has the type of its speaker, the token of beginning that of the first turn.
     """
-    speakers = getattr(config, "speaker_tokens", None)
-    if not speakers:
-        return None
-    first, second = speakers
+    first, second = config.speaker_tokens
     turn = ((prompt_ids == first) | (prompt_ids == second)).long().cumsum(1)  # (B, P), from 1
     if config.input_form == "persona":
         return torch.where(turn % 2 == 0, first, second)
@@ -47,7 +49,7 @@ def with_types(
 ) -> dict[str, torch.Tensor]:
     """`token_type_ids` (B, P + tokens) of prompts and so many tokens of a reply, as an argument of
     a model or of `generate`; nothing where the form has none."""
-    types = token_types(config, prompt_ids)
-    if types is None:
+    if not has_types(config):
         return {}
+    types = token_types(config, prompt_ids)
     return {"token_type_ids": torch.cat([types, types[:, -1:].expand(-1, tokens)], dim=1)}

@@ -15,7 +15,7 @@ from rlhf_dialog.dialogues.schema import Example
 from rlhf_dialog.generators.distributions import Sampling
 from rlhf_dialog.generators.loading import Generator
 from rlhf_dialog.generators.policy import Policy, PolicyOutput
-from rlhf_dialog.generators.prompts import encode_context, pad_prompts
+from rlhf_dialog.generators.prompts import encode_contexts, pad_prompts
 from rlhf_dialog.generators.sampling import Responses, draw
 
 
@@ -59,7 +59,7 @@ def collate(
     examples: Sequence[Example], generator: Generator, context_length: int
 ) -> dict[str, Any]:
     """A batch of contexts (B, P) and their mask; and as text, with people's replies to them."""
-    prompts = [encode_context(generator, example.context, context_length) for example in examples]
+    prompts = encode_contexts(generator, [e.context for e in examples], context_length)
     ids, mask = pad_prompts(prompts, generator)
     contexts = [list(example.context) for example in examples]
     replies = [example.reply for example in examples]

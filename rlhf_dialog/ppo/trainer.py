@@ -38,7 +38,7 @@ from rlhf_dialog.generators.adapters import weights_fingerprint
 from rlhf_dialog.generators.decoding import decode_rows
 from rlhf_dialog.generators.loading import Generator, check_lengths
 from rlhf_dialog.generators.policy import Policy, disable_dropout
-from rlhf_dialog.generators.prompts import encode_context, pad_prompts
+from rlhf_dialog.generators.prompts import encode_contexts, pad_prompts
 from rlhf_dialog.generators.sampling import Responses
 from rlhf_dialog.ppo import objectives, zero
 from rlhf_dialog.ppo.anchor import SupervisedAnchor, demonstrate, linear_schedule
@@ -356,7 +356,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         if not contexts:
             return []
         own, real = own_share(contexts)
-        prompts = [encode_context(self.generator, c, self.context_length) for c in own]
+        prompts = encode_contexts(self.generator, own, self.context_length)
         device = self.accelerator.device
         ids, mask = (x.to(device) for x in pad_prompts(prompts, self.generator))
         drawn = self._respond(ids, mask, chunk)

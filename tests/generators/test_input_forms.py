@@ -17,7 +17,7 @@ from rlhf_dialog.dialogues.schema import Context, Dialogue, Turn
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators.input_forms import FORMS, input_form, use_input_form
 from rlhf_dialog.generators.loading import Generator, load_generator
-from rlhf_dialog.generators.prompts import build_prompt, encode_context, encode_reply
+from rlhf_dialog.generators.prompts import build_prompt, build_prompts, encode_context, encode_reply
 
 ROOT = Path(__file__).parents[2]
 TOKENIZERS = Path(os.environ.get("RLHF_DIALOG_TOKENIZERS", "nowhere"))
@@ -303,6 +303,21 @@ def test_no_text_becomes_a_control_token_or_changes_another_turn(generators_in_f
         short = build_prompt(generator, Context([text, text], (text,), text), limit)
         assert 1 <= len(short.ids) <= limit
         assert short.token_types is None or len(short.token_types) == len(short.ids)
+
+
+@pytest.mark.parametrize(("family", "form"), FAMILIES_OF_FORMS)
+def test_contexts_together_are_what_each_is_alone(in_form, family, form):
+    generator = in_form(family, form)
+    contexts = [
+        Context(["where is the lamp"], ("i sail", "i drink"), "they met"),
+        Context(["a", "", "b c"]),
+        Context([f"w{n}" for n in range(50)], ["i sail"]),  # too long
+        Context(["no", "who ?"], summary="they met"),
+    ]
+    alone = [build_prompt(generator, context, 30) for context in contexts]
+    assert build_prompts(generator, contexts, 30) == alone
+    assert len({tuple(prompt.ids) for prompt in alone}) == len(contexts)
+    assert build_prompts(generator, [], 30) == []
 
 
 @pytest.mark.parametrize(("family", "form"), FAMILIES_OF_FORMS)

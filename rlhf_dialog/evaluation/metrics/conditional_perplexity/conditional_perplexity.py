@@ -22,7 +22,7 @@ from rlhf_dialog.evaluation.metrics.text import (
 )
 from rlhf_dialog.generators.loading import Generator, load_generator
 from rlhf_dialog.generators.policy import response_logits
-from rlhf_dialog.generators.prompts import encode_context, pad_ids, pad_prompts
+from rlhf_dialog.generators.prompts import encode_contexts, pad_ids, pad_prompts
 
 BATCH = 16
 RESPONSE_LENGTH = 128
@@ -192,7 +192,7 @@ def reply_likelihoods(
     context_length, response_length = _lengths(generator, context_length, response_length)
     _check(contexts, replies, batch_size)
     eos = generator.tokenizer.eos_token_id
-    prompts = [encode_context(generator, turns, context_length) for turns in contexts]
+    prompts = encode_contexts(generator, contexts, context_length)
     whole = [[*generator.encode(reply), eos] for reply in replies]
     responses = [ids[:response_length] for ids in whole]
     was_cut = [len(ids) > response_length for ids in whole]
@@ -205,8 +205,10 @@ def reply_likelihoods(
         [len(tokens(text, "whitespace")) for text in scored],
         [characters(text) for text in scored],
         [
-            encode_context(generator, turns, sys.maxsize) != prompt
-            for turns, prompt in zip(contexts, prompts, strict=True)
+            uncut != prompt
+            for uncut, prompt in zip(
+                encode_contexts(generator, contexts, sys.maxsize), prompts, strict=True
+            )
         ],
         was_cut,
     )
