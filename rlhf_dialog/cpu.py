@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -28,10 +29,48 @@ def attention_kernel(device: torch.device, width: int, bf16: bool) -> AbstractCo
     takes longer than computing them: over short rows they are made in batches instead. The backward
     pass belongs within too, where activations are computed again.
     """
-    by_onednn = bf16 or torch.get_float32_matmul_precision() != "highest"
-    if device.type == "cpu" and by_onednn and width <= SHORT:
+    if device.type == "cpu" and _by_onednn(bf16) and width <= SHORT:
         return sdpa_kernel(SDPBackend.MATH)
     return nullcontext()
+
+
+def attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    scale: float | None,
+    bias: torch.Tensor | None = None,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """softmax(scale · Q Kᵀ + bias) V of (B, heads, T, D) queries, (B, heads, W, D) keys and values.
+
+    Where `attention_kernel` says so, products are made in batches too, with less around them than
+    PyTorch's own "math" kernel has; else this is PyTorch's attention.
+
+    Args:
+        scale: None: one over the root of D.
+        bias: (B, 1, T or 1, W), added to the products; None: each query sees the keys up to its
+            own place.
+    """
+    by_onednn = query.device.type == "cpu" and _by_onednn(query.dtype == torch.bfloat16)
+    if not by_onednn or key.shape[2] > SHORT:
+        return F.scaled_dot_product_attention(
+            query, key, value, bias, dropout, is_causal=bias is None, scale=scale
+        )
+    if bias is None:
+        added = query.new_full((query.shape[2], key.shape[2]), -torch.inf).triu(1)
+    else:
+        added = bias.expand(*query.shape[:3], -1).flatten(0, 1)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    query, rows = query.flatten(0, 1), query.shape[:2]
+    scores = torch.baddbmm(added, query, key.flatten(0, 1).transpose(1, 2), alpha=scale)
+    weights = F.dropout(scores.softmax(-1), dropout)
+    return torch.bmm(weights, value.flatten(0, 1)).unflatten(0, rows)
+
+
+def _by_onednn(bf16: bool) -> bool:
+    return bf16 or torch.get_float32_matmul_precision() != "highest"
 
 
 class FreedMemory(TrainerCallback):

@@ -91,27 +91,26 @@ def _rows(logits: torch.Tensor, chunk: int) -> int:
 class _Logprob(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, ids, rows):
-        normalizers = [torch.logsumexp(z, dim=-1, keepdim=True) for z in logits.split(rows)]
-        normalizer = torch.cat(normalizers)
-        ctx.save_for_backward(logits, ids, normalizer)
+        ctx.save_for_backward(logits, ids)
         ctx.rows = rows
-        return (logits.gather(-1, ids) - normalizer).squeeze(-1)
+        parts = zip(logits.split(rows), ids.split(rows), strict=True)
+        # Of one kernel: `logsumexp` is made of several, and takes twice as long.
+        return torch.cat([torch.log_softmax(z, -1).gather(-1, i) for z, i in parts]).squeeze(-1)
 
     @staticmethod
     def backward(ctx, gradient):
-        logits, ids, normalizer = ctx.saved_tensors
+        logits, ids = ctx.saved_tensors
         result, column = torch.empty_like(logits), gradient.unsqueeze(-1)
-        parts = (x.split(ctx.rows) for x in (logits, normalizer, column, result))
-        for z, total, g, out in zip(*parts, strict=True):
-            torch.sub(z, total, out=out)
-            out.exp_().mul_(-g)
+        parts = (x.split(ctx.rows) for x in (logits, column, result))
+        for z, g, out in zip(*parts, strict=True):
+            torch.softmax(z, -1, out=out).mul_(-g)
         return result.scatter_add_(-1, ids, column), None, None
 
 
 class _Entropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, rows):
-        entropies = [-(p * log_p).sum(-1) for p, log_p in map(_softmax, logits.split(rows))]
+        entropies = [-p.mul_(log_p).sum(-1) for p, log_p in map(_softmax, logits.split(rows))]
         result = torch.cat(entropies)
         ctx.save_for_backward(logits, result)
         ctx.rows = rows
@@ -130,5 +129,5 @@ class _Entropy(torch.autograd.Function):
 
 def _softmax(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """p and log p; where p is 0, log p is finite, so that their product is 0 and not NaN."""
-    log_p = torch.log_softmax(logits, dim=-1).clamp(min=torch.finfo(logits.dtype).min)
-    return log_p.exp(), log_p
+    log_p = torch.log_softmax(logits, dim=-1).clamp_(min=torch.finfo(logits.dtype).min)
+    return torch.softmax(logits, dim=-1), log_p

@@ -19,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from rlhf_dialog.cpu import attention
 from rlhf_dialog.generators.token_types import with_types
 
 NAME = "sdpa_or_packed"
@@ -49,6 +50,11 @@ class Rows:
         ones are padded to their own longest."""
         return tuple(Rows.of(part) for part in mask.chunk(2))
 
+    def bias(self, dtype: torch.dtype) -> torch.Tensor:
+        """(B, 1, 1, W), added to the products of attention: minus infinity at padding."""
+        bias = torch.zeros(self.mask.shape, dtype=dtype, device=self.mask.device)
+        return bias.masked_fill_(~self.mask, -torch.inf)[:, None, None]
+
     def apart(self, packed: torch.Tensor) -> torch.Tensor:
         """(N, ...) -> (B, W, ...), zero at padding."""
         rows = packed.new_zeros(self.mask.numel(), *packed.shape[1:])
@@ -65,6 +71,8 @@ def attend(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
     rows: tuple[Rows, ...] | None = None,
     source: tuple[Rows, ...] | None = None,
     **options: Any,
@@ -76,7 +84,9 @@ def attend(
         source: of an encoder's tokens.
     """
     if rows is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **options
+        )
     queries, keys, causal = rows, rows, source is None or module.is_causal
     if source is not None and not causal:
         queries, keys = (rows if module.is_decoder else source), source
@@ -89,9 +99,9 @@ def attend(
             for part, own in zip((asks, holds, holds), states, strict=True)
         )
         # Causal: no token sees the padding behind its row.
-        mask = None if causal else holds.mask[:, None, None]
-        output, _ = sdpa_attention_forward(module, *apart, mask, **options)  # (B, W, heads, D)
-        outputs.append(asks.together(output))
+        bias = None if causal else holds.bias(query.dtype)
+        output = attention(*apart, scale=scaling, bias=bias, dropout=dropout)
+        outputs.append(asks.together(output.transpose(1, 2)))
     return torch.cat(outputs).unsqueeze(0), None
 
 

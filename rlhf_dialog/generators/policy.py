@@ -204,7 +204,7 @@ def token_logits(
     """
     inputs, place = _model_inputs(lm, context_ids, context_mask, reply_ids, reply_mask)
     if gpt2.fits(lm):
-        hidden = _gpt2_hidden(lm.base_model, inputs, place)
+        hidden = _gpt2_hidden(lm.base_model, inputs, place, reply_mask)
         return gpt2.head(lm, hidden), hidden
 
     def pick(head: nn.Module, arguments: tuple) -> tuple[torch.Tensor]:
@@ -231,16 +231,19 @@ def response_hidden(
     """Last hidden states (N, H) of a headless model that predict each real response token."""
     inputs, place = _model_inputs(trunk, context_ids, context_mask, reply_ids, reply_mask)
     if gpt2.fits(trunk):
-        return _gpt2_hidden(trunk, inputs, place)
+        return _gpt2_hidden(trunk, inputs, place, reply_mask)
     with packing.own_positions(trunk, inputs):
         return trunk(**inputs).last_hidden_state[place]
 
 
-def _gpt2_hidden(trunk: PreTrainedModel, inputs: dict[str, Any], place: Any) -> torch.Tensor:
+def _gpt2_hidden(
+    trunk: PreTrainedModel, inputs: dict[str, Any], place: Any, reply_mask: torch.Tensor
+) -> torch.Tensor:
     """(N, H) under the real response tokens, by `gpt2.packed_hidden`."""
     ids, positions = inputs["input_ids"][0], inputs["position_ids"][0]
     types = inputs["token_type_ids"][0] if "token_type_ids" in inputs else None
-    return gpt2.packed_hidden(trunk, ids, positions, inputs["rows"], place[1], types)
+    asks = packing.Rows.halves(reply_mask)
+    return gpt2.packed_hidden(trunk, ids, positions, inputs["rows"], place[1], asks, types)
 
 
 def _model_inputs(

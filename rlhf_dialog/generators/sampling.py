@@ -2,13 +2,14 @@
 
 transformers' `generate` prepares the inputs, the cache and the truncation; `_Loop` takes the place
 of its sampling loop (`custom_generate`). It draws the same tokens from the same random numbers and
-spends less on them: a sequence that has ended leaves the batch, and the log-probability of a token
-and the state under it are kept as it is drawn, so that nothing has to be computed again for them.
-Measured in docs/speed.md.
+spends less on them: a sequence that has ended leaves the batch and its random numbers are not made
+into anything, and the log-probability of a token and the state under it are kept as it is drawn, so
+that nothing has to be computed again for them. Measured in docs/speed.md.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from transformers.cache_utils import LinearAttentionCacheLayerMixin
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
+from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators import gpt2, packing
 from rlhf_dialog.generators.distributions import Sampling
 from rlhf_dialog.generators.token_types import with_types
@@ -52,7 +54,7 @@ def draw(
             `generate`'s own: where ranks share one model's weights (ZeRO-3, FSDP), so that their
             loops have to keep step, and for models with another kind of cache.
     """
-    config = GenerationConfig(**lm.generation_config.to_dict())
+    config = copy.copy(lm.generation_config)
     config.update(**(sampling or Sampling()).generation())
     config.update(max_new_tokens=max_tokens, min_length=0, num_beams=1)
     prefix = context_ids[:, :0] if prefix_ids is None else prefix_ids
@@ -117,26 +119,30 @@ class _Loop:
         else:
             inputs["output_hidden_states"] = self.keep
             steps = ModuleSteps(lm, inputs, lm._prefill(input_ids, generation_config, inputs))
-        everyone: torch.Tensor | None = None  # (B, V) chances
         while True:
-            own = torch.softmax(logits_processor(going, steps.logits.float()), dim=-1)
-            if everyone is None or len(rows) == len(everyone):
-                everyone = own
-            else:
-                everyone[rows] = own
-            # For all B rows, as `generate` does: the same seed then gives the same responses.
-            tokens = torch.multinomial(everyone, num_samples=1)[rows]  # (rows, 1)
-            kept = (own.gather(1, tokens).squeeze(1), steps.hidden) if self.keep else (None, None)
-            self.drawn.append(_Drawn(rows, tokens.squeeze(1), *kept))
-            going = torch.cat([going, tokens], dim=1)
-            on = (tokens.squeeze(1) != generation_config.eos_token_id).nonzero().squeeze(1)
+            chances = torch.softmax(logits_processor(going, steps.logits.float()), dim=-1)
+            tokens = (chances / _exponentials(rows, input_ids, chances.shape[1])).argmax(1)
+            column = tokens.unsqueeze(1)
+            chance = chances.gather(1, column).squeeze(1)
+            self.drawn.append(_Drawn(rows, tokens, chance, steps.hidden if self.keep else None))
+            going = torch.cat([going, column], dim=1)
+            on = (tokens != generation_config.eos_token_id).nonzero().squeeze(1)
             if not len(on) or going.shape[1] >= longest:
-                ids = self._placed("tokens", generation_config.pad_token_id)
-                return torch.cat([input_ids, ids], dim=1)
+                return torch.cat([input_ids, self._ids(generation_config.pad_token_id)], dim=1)
             if len(on) < len(rows):
                 rows, going = rows[on], going[on]
                 steps.select(on)
             steps.step(going)
+
+    def _ids(self, pad_token_id: int) -> torch.Tensor:
+        """What was drawn (B, T), padded behind the ends."""
+        if torch.cat([drawn.chances for drawn in self.drawn]).isnan().any():
+            raise UserError(
+                "The generator's chances of the next token are not numbers (NaN): its weights are "
+                "damaged, or training has gone astray. Go on from an earlier checkpoint, with a "
+                "lower learning rate."
+            )
+        return self._placed("tokens", pad_token_id)
 
     def _placed(self, name: str, fill: float) -> torch.Tensor:
         """What was kept by step and row as (B, T, ...), `fill` where a row had ended."""
@@ -153,8 +159,23 @@ class _Drawn(NamedTuple):
 
     rows: torch.Tensor  # (rows,) of B
     tokens: torch.Tensor  # (rows,) int64
-    chances: torch.Tensor | None  # (rows,) of the tokens
+    chances: torch.Tensor  # (rows,) of the tokens
     hidden: torch.Tensor | None  # (rows, H) that they were predicted from
+
+
+def _exponentials(rows: torch.Tensor, batch: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """Exponential noise (rows, V) for the `rows` of a `batch` of B that go on.
+
+    A token is drawn by dividing each one's chance by such a number and taking the largest. That is
+    how `torch.multinomial` does it, for B rows, as `generate` has it do: here the same numbers are
+    taken from the random generator, so that the same seed gives the same responses. On a CPU, to
+    make uniform numbers exponential takes most of the time, and is left where a row has ended.
+    """
+    shape = (len(batch), vocabulary)
+    if batch.device.type != "cpu":
+        return torch.empty(shape, device=batch.device).exponential_().index_select(0, rows)
+    uniform = torch.empty(shape, dtype=torch.double).uniform_()  # as `exponential_` begins
+    return uniform.index_select(0, rows).neg_().log1p_().neg_()
 
 
 class ModuleSteps:

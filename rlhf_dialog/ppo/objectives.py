@@ -102,23 +102,22 @@ def generalized_advantages(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Advantages and returns (B, T), Schulman et al. 2016:
 
-        δₜ = rₜ + γ Vₜ₊₁ - Vₜ        Âₜ = δₜ + γλ Âₜ₊₁        Rₜ = Âₜ + Vₜ
+        δₜ = rₜ + γ Vₜ₊₁ - Vₜ        Âₜ = Σₛ (γλ)ˢ⁻ᵗ δₛ over s ≥ t        Rₜ = Âₜ + Vₜ
 
-    The episode ends with the last real token: nothing is bootstrapped from beyond it.
+    `mask` is true up to the end of a response, where the episode ends: nothing is bootstrapped from
+    beyond it.
     """
     _check(mask, rewards, values)
     zero = torch.zeros_like(values)
     rewards = torch.where(mask, rewards, zero)
     values = torch.where(mask, values, zero)
-    advantage = torch.zeros_like(values[:, 0])
-    next_value = torch.zeros_like(advantage)
-    columns = []
-    for t in reversed(range(values.shape[1])):
-        delta = rewards[:, t] + gamma * next_value - values[:, t]
-        advantage = torch.where(mask[:, t], delta + gamma * lam * advantage, zero[:, t])
-        next_value = values[:, t]
-        columns.append(advantage)
-    advantages = torch.stack(columns[::-1], dim=1)
+    following = torch.cat([values[:, 1:], zero[:, :1]], dim=1)
+    deltas = rewards + gamma * following - values
+    places = torch.arange(mask.shape[1], device=mask.device)
+    ahead = places[:, None] - places  # s - t
+    weights = ((gamma * lam) ** ahead.clamp(min=0).double()).tril()
+    # In float64, which no setting for products in lower precision reaches.
+    advantages = torch.where(mask, (deltas.double() @ weights).to(deltas), zero)
     return advantages, torch.where(mask, advantages + values, zero)
 
 

@@ -60,8 +60,9 @@ class RolloutOptimizer:
         """
         args = self.args
         totals: Totals = defaultdict(lambda: torch.zeros((), device=advantages.device))
-        # Checkpointed layers compute anew in train mode only; there is no dropout to switch on.
-        self.model.train(args.gradient_checkpointing)
+        if args.gradient_checkpointing:
+            # Checkpointed layers compute anew in train mode only; there is no dropout to switch on.
+            self.model.train()
         steps = 0
         minibatches = (
             rows
@@ -76,7 +77,8 @@ class RolloutOptimizer:
             if not near:
                 break
             steps += 1
-        self.model.eval()
+        if args.gradient_checkpointing:
+            self.model.eval()
         metrics = self._means(totals)
         metrics["policy/steps"] = steps
         return metrics

@@ -78,7 +78,10 @@ class Gradients:
         accelerator: Accelerator,
         max_norm: float,
     ) -> None:
-        self.model, self.optimizer, self.accelerator = model, optimizer, accelerator
+        self.model, self.accelerator = model, accelerator
+        # Out of Accelerate's wrapper, which is for loss scaling, which there is not here: at each
+        # step it looks for packages on the disk.
+        self.optimizer = getattr(optimizer, "optimizer", optimizer)
         self.max_norm = max_norm
 
     @contextmanager

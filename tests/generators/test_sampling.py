@@ -10,6 +10,7 @@ from transformers import (
     RobertaForCausalLM,
 )
 
+from rlhf_dialog.errors import UserError
 from rlhf_dialog.generators import gpt2, sampling
 from rlhf_dialog.generators.distributions import Sampling
 from rlhf_dialog.generators.policy import Policy, token_logits
@@ -120,6 +121,27 @@ def test_ranks_that_share_one_models_weights_keep_step(make_generator, monkeypat
     torch.manual_seed(6)
     drawn = draw(generator.model, *inputs, max_tokens=6, keep=True)
     assert torch.equal(drawn.ids, wanted.ids) and drawn.logprobs is None
+
+
+@pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
+def test_weights_that_are_no_numbers_draw_no_tokens(make_generator, family):
+    generator, inputs = prompts_of(make_generator, family)
+    torch.nn.init.constant_(generator.model.get_output_embeddings().weight[7:8], torch.nan)
+    with pytest.raises(UserError, match="not numbers"):
+        draw(generator.model, *inputs, max_tokens=3)
+
+
+def test_the_numbers_of_rows_that_go_on_are_those_of_multinomial():
+    """Those of no other row; and what is drawn after that is as it would have been."""
+    chances = torch.randn(9, 300, generator=torch.Generator().manual_seed(1)).softmax(1)
+    rows = torch.tensor([0, 4, 5, 8])
+    torch.manual_seed(3)
+    wanted = [torch.multinomial(chances, 1)[rows].squeeze(1) for _ in range(20)]
+    torch.manual_seed(3)
+    drawn = [
+        (chances[rows] / sampling._exponentials(rows, chances, 300)).argmax(1) for _ in range(20)
+    ]
+    assert torch.equal(torch.stack(drawn), torch.stack(wanted))
 
 
 @pytest.mark.parametrize("kind", [gpt2.Steps, sampling.ModuleSteps])

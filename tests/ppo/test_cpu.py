@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from rlhf_dialog.cpu import SHORT, FreedMemory, attention_kernel
+from rlhf_dialog.cpu import SHORT, FreedMemory, attention, attention_kernel
 from rlhf_dialog.errors import UserError
 from rlhf_dialog.ppo.config import SeqGANPPOConfig
 
@@ -56,6 +56,29 @@ def test_attention_and_its_gradient_are_those_of_the_fused_kernel(causal):
             outcomes.append([out, *torch.autograd.grad(out.square().sum(), qkv)])
     for short, long in zip(*outcomes, strict=True):
         torch.testing.assert_close(short, long, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("width", [7, SHORT + 1])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("products", ["highest", "medium"])
+def test_attention_in_batches_is_that_of_the_fused_kernel(precision, products, biased, width):
+    """In float64, where no kernel rounds; its gradient too."""
+    precision(products)
+    torch.manual_seed(0)
+    tokens = 3 if biased else width
+    shapes = [(2, 2, tokens, 8), (2, 2, width, 8), (2, 2, width, 8)]
+    qkv = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    bias = torch.randn(2, 1, 3, width, dtype=torch.float64) if biased else None
+    if biased:
+        bias[1, :, :, -2:] = -torch.inf
+    outcomes = []
+    for out in (
+        attention(*qkv, scale=0.3, bias=bias),
+        scaled_dot_product_attention(*qkv, attn_mask=bias, is_causal=not biased, scale=0.3),
+    ):
+        outcomes.append([out, *torch.autograd.grad(out.square().sum(), qkv)])
+    for ours, theirs in zip(*outcomes, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 MEMORY = """

@@ -26,9 +26,9 @@ def silent_critic(generator):
 def steps_of(trainer, monkeypatch):
     """Trains; the gradients of each optimizer step."""
     found = []
-    step = trainer.optimizer.step
+    step = trainer.optimizer.optimizer.step
     monkeypatch.setattr(
-        trainer.optimizer,
+        trainer.optimizer.optimizer,
         "step",
         lambda *a, **k: (
             found.append([p.grad.clone() for p in trainer.model.parameters()]) or step(*a, **k)

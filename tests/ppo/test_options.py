@@ -13,14 +13,14 @@ both_families = pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
 def gradients(trainer, monkeypatch):
     """Trains; the gradients that the first optimizer step found, by name."""
     found = {}
-    step = trainer.optimizer.step
+    step = trainer.optimizer.optimizer.step
 
     def watched(*arguments, **options):
         if not found:
             found.update({k: p.grad.clone() for k, p in trainer.model.named_parameters()})
         step(*arguments, **options)
 
-    monkeypatch.setattr(trainer.optimizer, "step", watched)
+    monkeypatch.setattr(trainer.optimizer.optimizer, "step", watched)
     trainer.train()
     return found
 

@@ -20,13 +20,13 @@ both_families = pytest.mark.parametrize("family", ["gpt2", "blenderbot-small"])
 def watch_steps(trainer, monkeypatch):
     """The gradients that each optimizer step finds."""
     seen = []
-    step = trainer.optimizer.step
+    step = trainer.optimizer.optimizer.step
 
     def watched(*args, **kwargs):
         seen.append([p.grad.clone() for p in trainer.model.parameters()])
         step(*args, **kwargs)
 
-    monkeypatch.setattr(trainer.optimizer, "step", watched)
+    monkeypatch.setattr(trainer.optimizer.optimizer, "step", watched)
     return seen
 
 
