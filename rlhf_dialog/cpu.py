@@ -45,13 +45,14 @@ def attention(
 ) -> torch.Tensor:
     """softmax(scale · Q Kᵀ + bias) V of (B, heads, T, D) queries, (B, heads, W, D) keys and values.
 
-    Where `attention_kernel` says so, products are made in batches too, with less around them than
-    PyTorch's own "math" kernel has; else this is PyTorch's attention.
+    Where `attention_kernel` says so, products are made in batches too, and in bf16 they are rounded
+    to it before the softmax, as transformers' "eager" attention does; PyTorch's "math" kernel goes
+    through fp32. Else this is PyTorch's attention.
 
     Args:
         scale: None: one over the root of D.
-        bias: (B, 1, T or 1, W), added to the products; None: each query sees the keys up to its
-            own place.
+        bias: (B, 1, T or 1, W), added to the products, somewhere finite for each query; None: each
+            query sees the keys up to its own place.
     """
     by_onednn = query.device.type == "cpu" and _by_onednn(query.dtype == torch.bfloat16)
     if not by_onednn or key.shape[2] > SHORT:
@@ -70,7 +71,10 @@ def attention(
 
 
 def _by_onednn(bf16: bool) -> bool:
-    return bf16 or torch.get_float32_matmul_precision() != "highest"
+    try:
+        return bf16 or torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # a precision was set by PyTorch's newer names, which this cannot read
+        return False
 
 
 class FreedMemory(TrainerCallback):

@@ -248,6 +248,6 @@ def _is_busy(module: nn.Module) -> bool:
     ):
         return True
     for child in own["_modules"].values():  # noqa: SIM110 (a generator takes as long again)
-        if _is_busy(child):
+        if child is not None and _is_busy(child):
             return True
     return False

@@ -112,8 +112,8 @@ def input_form(generator: Generator) -> str:
 
 
 def render(generator: Generator, contexts: Sequence[Context]) -> list[Prompt]:
-    """Each context in the generator's form, however long it becomes. All their texts are tokenized
-    in one call: that takes a fraction of the time of one call for each."""
+    """Each context in the generator's form, however long it becomes. The texts of all are tokenized
+    in one call, where a form leaves them as texts: that takes a fraction of the time."""
     form = FORMS[input_form(generator)]
     rows = [form.render(generator, _clean(context)) for context in contexts]
     texts = [piece for row in rows for piece in row if isinstance(piece, str)]
@@ -123,7 +123,8 @@ def render(generator: Generator, contexts: Sequence[Context]) -> list[Prompt]:
         ids: list[int] = []
         for piece in row:
             ids += next(encoded) if isinstance(piece, str) else [piece]
-        prompts.append(Prompt.typed(generator, ids))
+        # Nothing is left of some texts, and an encoder has to read something.
+        prompts.append(Prompt.typed(generator, ids or [generator.tokenizer.eos_token_id]))
     return prompts
 
 
@@ -204,13 +205,15 @@ def _joined(generator: Generator, turns: Sequence[str], before: Sequence[str] = 
         return [piece for line in lines for piece in (line, eos)]
     # An ordinary token of the vocabulary, and so of users, wherever no line is parted by it.
     new_line = _ids(generator, NEW_LINE) if before else []
-    ids: list[int] = []
-    for line in before:
-        ids += [t for t in generator.encode(line) if t not in new_line] + new_line
+
+    def without(text: str) -> Pieces:
+        return [t for t in generator.encode(text) if t not in new_line] if new_line else [text]
+
+    pieces: Pieces = [piece for line in before for piece in (*without(line), *new_line)]
     for place, turn in enumerate(turns):
-        ids += [eos, bos] if place else []
-        ids += [t for t in generator.encode(turn) if t not in new_line]
-    return [*ids] or [eos]
+        pieces += [eos, bos] if place else []
+        pieces += without(turn)
+    return pieces
 
 
 def _reads_line_ends(generator: Generator) -> bool:

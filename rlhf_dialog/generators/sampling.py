@@ -174,8 +174,9 @@ def _exponentials(rows: torch.Tensor, batch: torch.Tensor, vocabulary: int) -> t
     shape = (len(batch), vocabulary)
     if batch.device.type != "cpu":
         return torch.empty(shape, device=batch.device).exponential_().index_select(0, rows)
-    uniform = torch.empty(shape, dtype=torch.double).uniform_()  # as `exponential_` begins
-    return uniform.index_select(0, rows).neg_().log1p_().neg_()
+    uniform = torch.empty(shape, dtype=torch.double, device="cpu").uniform_()
+    # As `exponential_` goes on, which is to float32 in the end.
+    return uniform.index_select(0, rows).neg_().log1p_().neg_().float()
 
 
 class ModuleSteps:

@@ -149,7 +149,7 @@ class SeqGANPPOTrainer(PPOTrainer):
         self.spread_rewards = RewardSpreader(args, generator, reward, self.shape_scores)
         self.kl_controller = AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
         self.batches = Batches(self.dataloader)
-        # Around passes over whole rows: to draw, one token a row, the fused kernel is faster.
+        # Around passes over whole rows: models that draw by their modules keep the fused kernel.
         device, width = self.accelerator.device, context_length + args.response_length
         self.attention = partial(attention_kernel, device, width, bool(args.bf16))
         if device.type == "cpu":

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType
 from torch import nn
 from transformers.integrations import unset_hf_deepspeed_config
@@ -79,9 +80,10 @@ class Gradients:
         max_norm: float,
     ) -> None:
         self.model, self.accelerator = model, accelerator
-        # Out of Accelerate's wrapper, which is for loss scaling, which there is not here: at each
-        # step it looks for packages on the disk.
-        self.optimizer = getattr(optimizer, "optimizer", optimizer)
+        # Out of Accelerate's wrapper, which looks for packages on the disk at each step. It is for
+        # loss scaling, which bf16 does without, and for Accelerate's accumulation, which is off.
+        inner = optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer
+        self.optimizer: torch.optim.Optimizer = inner
         self.max_norm = max_norm
 
     @contextmanager

@@ -305,6 +305,15 @@ def test_no_text_becomes_a_control_token_or_changes_another_turn(generators_in_f
         assert short.token_types is None or len(short.token_types) == len(short.ids)
 
 
+@pytest.mark.parametrize("unknown", [None, "<|pad|>"])
+def test_a_form_without_its_tokens_says_what_to_do(make_generator, unknown):
+    generator = make_generator("gpt2")
+    generator.model.config.input_form = "speakers"  # without `use_input_form`
+    generator.tokenizer.unk_token = unknown
+    with pytest.raises(UserError, match="no <sp1>; give the model this form with use_input_form"):
+        encode_context(generator, CONTEXT, 99)
+
+
 @pytest.mark.parametrize(("family", "form"), FAMILIES_OF_FORMS)
 def test_contexts_together_are_what_each_is_alone(in_form, family, form):
     generator = in_form(family, form)

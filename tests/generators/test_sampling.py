@@ -46,8 +46,10 @@ def test_the_same_seed_gives_the_replies_of_generate(make_generator, family, how
         ),
     )[:, start:]
     torch.manual_seed(4)
+    before = generator.model.generation_config.to_dict()
     drawn = draw(generator.model, ids, mask, max_tokens=12, sampling=how)
     assert torch.equal(drawn.ids, wanted)
+    assert generator.model.generation_config.to_dict() == before
     lengths = drawn.mask.sum(1)
     assert family == "t5" or (lengths.min() < lengths.max())  # some left the batch early
 
@@ -142,6 +144,10 @@ def test_the_numbers_of_rows_that_go_on_are_those_of_multinomial():
         (chances[rows] / sampling._exponentials(rows, chances, 300)).argmax(1) for _ in range(20)
     ]
     assert torch.equal(torch.stack(drawn), torch.stack(wanted))
+    torch.manual_seed(3)
+    noise = torch.empty(9, 300).exponential_()[rows]
+    torch.manual_seed(3)
+    assert torch.equal(sampling._exponentials(rows, chances, 300), noise)
 
 
 @pytest.mark.parametrize("kind", [gpt2.Steps, sampling.ModuleSteps])
@@ -198,18 +204,23 @@ def test_what_is_more_than_weights_is_left_to_the_modules(make_generator):
         return lambda model: get_peft_model(model, config)
 
     def own_forward(model):
-        block(model).ln_2.forward = torch.nn.Identity()
+        block(model).ln_2.forward = lambda states: states
 
     ask = {"input_ids": torch.ones(1, 3, dtype=torch.long), "output_hidden_states": True}
-    for change in (lambda model: None, lambda model: model(**ask)):  # which leaves idle hooks
+    for change in (
+        lambda model: None,
+        lambda model: model(**ask),  # which leaves idle hooks
+        lambda model: block(model).register_module("gate", None),
+    ):
         assert fits(change) == (True, True)
     for change in (
         lambda model: model.train(),
-        lambda model: model.gradient_checkpointing_enable(),
+        lambda model: model.activation_checkpointing_enable(),
         lambda model: model.set_attn_implementation("eager"),
         lambda model: block(model).mlp.register_forward_hook(print),
         lambda model: block(model).attn.register_forward_pre_hook(print),
         lambda model: block(model).ln_1.register_full_backward_hook(print),
+        lambda model: block(model).ln_1.register_full_backward_pre_hook(print),
         own_forward,
         *(adapt(LoraConfig(target_modules=[name])) for name in ("c_fc", "attn.c_proj", "wte")),
         adapt(IA3Config(target_modules=["c_attn"], feedforward_modules=[])),

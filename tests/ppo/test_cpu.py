@@ -58,27 +58,62 @@ def test_attention_and_its_gradient_are_those_of_the_fused_kernel(causal):
         torch.testing.assert_close(short, long, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("width", [7, SHORT + 1])
 @pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("products", ["highest", "medium"])
-def test_attention_in_batches_is_that_of_the_fused_kernel(precision, products, biased, width):
+@pytest.mark.parametrize("scale", [0.3, None])
+def test_attention_in_batches_is_that_of_the_fused_kernel(precision, scale, biased):
     """In float64, where no kernel rounds; its gradient too."""
-    precision(products)
+    precision("medium")
     torch.manual_seed(0)
-    tokens = 3 if biased else width
-    shapes = [(2, 2, tokens, 8), (2, 2, width, 8), (2, 2, width, 8)]
+    shapes = [(2, 2, 3 if biased else 7, 8), (2, 2, 7, 8), (2, 2, 7, 8)]
     qkv = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    bias = torch.randn(2, 1, 3, width, dtype=torch.float64) if biased else None
+    bias = torch.randn(2, 1, 3, 7, dtype=torch.float64) if biased else None
     if biased:
         bias[1, :, :, -2:] = -torch.inf
     outcomes = []
     for out in (
-        attention(*qkv, scale=0.3, bias=bias),
-        scaled_dot_product_attention(*qkv, attn_mask=bias, is_causal=not biased, scale=0.3),
+        attention(*qkv, scale=scale, bias=bias),
+        scaled_dot_product_attention(*qkv, attn_mask=bias, is_causal=not biased, scale=scale),
     ):
         outcomes.append([out, *torch.autograd.grad(out.square().sum(), qkv)])
     for ours, theirs in zip(*outcomes, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "products", "expected"),
+    [
+        (torch.float32, SHORT, "highest", "fused"),
+        (torch.float32, SHORT, "medium", "batches"),
+        (torch.bfloat16, SHORT, "highest", "batches"),
+        (torch.bfloat16, SHORT + 1, "medium", "fused"),
+    ],
+)
+def test_attention_is_in_batches_where_oneDNN_multiplies(
+    precision, monkeypatch, dtype, width, products, expected
+):
+    precision(products)
+    used, bmm, fused = [], torch.bmm, torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch, "bmm", lambda *a: used.append("batches") or bmm(*a))
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *a, **k: used.append("fused") or fused(*a, **k),
+    )
+    qkv = torch.ones(3, 1, 2, width, 8, dtype=dtype)
+    assert attention(*qkv, scale=None).mean() == 1
+    assert not attention(*qkv, scale=None, dropout=1.0).any()
+    assert used == [expected] * 2
+
+
+def test_a_precision_that_was_set_by_newer_names_is_no_obstacle():
+    script = """
+import torch
+torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+from rlhf_dialog.cpu import attention
+print(attention(*torch.ones(3, 1, 1, 4, 8), scale=None).sum().item())
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.stdout.strip() == "32.0", ran.stderr
 
 
 MEMORY = """
